@@ -1,0 +1,88 @@
+"""The data stage: a source -> the canonical dataset folder, and its reading by later stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pertinent.data.check import Checked, clean_source, counts_of, problems_of, read_source, warnings_of
+from pertinent.data.config import DataConfig
+from pertinent.data.sieve import reasons_of
+from pertinent.errors import DataError
+from pertinent.files import read_json, read_parquet, write_json, write_parquet
+from pertinent.types import Scale, StageResult
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A canonical dataset. log: lazy, for it may be larger than memory; None where the data set has none."""
+
+    name: str
+    items: pl.DataFrame
+    judgments: pl.DataFrame
+    log: pl.LazyFrame | None
+    scale: Scale
+    attributes: tuple[str, ...]
+    languages: tuple[str, ...]
+    generated: bool
+    note: str
+    licence: str
+
+
+def build_dataset(config: DataConfig, out: Path) -> StageResult:
+    """Read, check and split the source of ``config``, and write the canonical dataset folder ``out``.
+
+    out: an existing folder; what it holds of an earlier build is replaced.
+    Raises DataError in one line when the source breaks the contract beyond ``max_quarantined``.
+    """
+    checked = clean_source(read_source(config, out / "source"), config)
+    for problem in problems_of(checked, config):
+        raise DataError(problem)
+    write_parquet(out / "items.parquet", checked.items)
+    write_parquet(out / "judgments.parquet", checked.judgments)
+    write_parquet(out / "quarantine.parquet", checked.quarantined)
+    if checked.log is None:
+        (out / "log.parquet").unlink(missing_ok=True)
+    else:
+        write_parquet(out / "log.parquet", checked.log)
+    write_json(out / "dataset.json", _describe(checked))
+    return StageResult(counts_of(checked), reasons_of(checked.quarantined), warnings_of(checked))
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Open a canonical dataset folder. Raises DataError if a file is missing or damaged."""
+    about = read_json(folder / "dataset.json")
+    log = folder / "log.parquet"
+    try:
+        return Dataset(
+            name=about["name"],
+            items=read_parquet(folder / "items.parquet"),
+            judgments=read_parquet(folder / "judgments.parquet"),
+            log=pl.scan_parquet(log) if log.exists() else None,
+            scale=Scale(tuple(about["scale"]["guidelines"])),
+            attributes=tuple(about["attributes"]),
+            languages=tuple(about["languages"]),
+            generated=about["generated"],
+            note=about["note"],
+            licence=about["licence"],
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / 'dataset.json'}: not written by this version of the data stage: {error!r}"
+        ) from None
+
+
+def _describe(checked: Checked) -> dict[str, Any]:
+    source = checked.source
+    return {
+        "name": source.name,
+        "generated": source.generated,
+        "note": source.note,
+        "licence": source.licence,
+        "languages": list(checked.languages),
+        "attributes": list(source.attributes),
+        "scale": {"guidelines": list(source.scale.guidelines)},
+    }

@@ -1,0 +1,83 @@
+"""Splits by query: a hash of the normalised query text decides, so nothing else in the data can move a query.
+
+The rule needs no list of queries: it is the same for any order of rows, and a growing data set never moves a query
+from one split to another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable
+from typing import cast
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from pertinent.config import Config
+from pertinent.types import Split
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class SplitConfig(Config):
+    """Shares of the queries held out; the rest is train."""
+
+    test: float = Field(default=0.14, ge=0.0, lt=1.0, description="share of queries kept for the table; DESIGN.md")
+    dev: float = Field(default=0.07, ge=0.0, lt=1.0, description="share of queries for every choice; DESIGN.md")
+
+    @model_validator(mode="after")
+    def _leave_some_for_training(self) -> SplitConfig:
+        if self.test + self.dev >= 1.0:
+            raise ValueError(f"test + dev must be under 1, got {self.test} + {self.dev}")
+        return self
+
+
+def normalise_query(text: str) -> str:
+    """The form that decides a query's identity: NFKC, case folded, every run of whitespace one space, stripped.
+
+    "Rain Shower " and "rain  shower" are one query. Misspellings are left alone: they are other queries.
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def query_id_of(text: str) -> str:
+    """The first 16 hex digits of the SHA-256 of the normalised query text."""
+    return _digest(text).hex()[:16]
+
+
+def split_of(text: str, config: SplitConfig | None = None) -> Split:
+    """The split of a query: h in [0, 1) from its hash; test if h < test, dev if h < test + dev, else train."""
+    config = config or SplitConfig()
+    h = int.from_bytes(_digest(text)[:8], "big") / 2**64
+    if h < config.test:
+        return "test"
+    # Rounded, for .14 + .07 is not .21 in binary.
+    return "dev" if h < round(config.test + config.dev, 12) else "train"
+
+
+def normalised(queries: pl.Series) -> pl.Series:
+    """`normalise_query` of each query. queries: strings without nulls. Returns strings."""
+    return _map_unique(queries, normalise_query)
+
+
+def query_ids(queries: pl.Series) -> pl.Series:
+    """`query_id_of` of each query. queries: strings without nulls. Returns strings."""
+    return _map_unique(queries, query_id_of)
+
+
+def splits(queries: pl.Series, config: SplitConfig | None = None) -> pl.Series:
+    """`split_of` of each query. queries: strings without nulls. Returns "train", "dev" or "test"."""
+    return _map_unique(queries, lambda text: split_of(text, config))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(normalise_query(text).encode("utf-8", "surrogatepass")).digest()
+
+
+def _map_unique(queries: pl.Series, function: Callable[[str], str]) -> pl.Series:
+    # A log repeats its queries many times: each text is hashed once.
+    unique = cast("list[str]", queries.unique().to_list())
+    if not unique:
+        return queries.cast(pl.String)
+    return queries.replace_strict(unique, [function(text) for text in unique], return_dtype=pl.String)

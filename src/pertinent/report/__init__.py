@@ -1,0 +1,5 @@
+"""Run folder -> one self-contained HTML page. Reads files only: knows no model."""
+
+from pertinent.report.page import GENERATED_BANNER, write_report
+
+__all__ = ["GENERATED_BANNER", "write_report"]

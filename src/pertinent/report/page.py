@@ -1,0 +1,141 @@
+"""Puts the report together: the files of a run folder -> one self-contained HTML page. Nothing is loaded from afar."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from pertinent.errors import DataError
+from pertinent.evaluation.evaluate import MIN_QUERIES
+from pertinent.files import atomic_path
+from pertinent.report import making, numbers, plots, probabilities, tables
+from pertinent.report.definitions import FLOORS, SYSTEM_DEFINITIONS, Metric, auroc, in_order, metrics_of, slice_name, system_name
+from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
+from pertinent.report.tables import Results, SliceTable
+from pertinent.report.worst import CUTOFF, worst_queries
+
+GENERATED_BANNER = "Generated stand-in data: no quality claim rests on it"
+
+
+def write_report(run_folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run as one HTML file, whole or not at all, and return its path.
+
+    run_folder: holds any of data, text, teacher, labels, student, evaluation; what is missing is a marked gap.
+    out: the file to write; ``report.html`` in the run folder where it is not given.
+    The bytes depend on the run folder's files and name, and on where ``out`` lies from it, alone.
+    Raises DataError where the run folder has no stage, a file in it is damaged, or ``out`` cannot be written.
+    """
+    target = run_folder / "report.html" if out is None else out
+    page = render(read_run(run_folder), target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as temporary:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"{target}: the report cannot be written: {error.strerror}") from None
+    return target
+
+
+def render(run: RunFiles, target: Path) -> str:
+    """The page as text; ``target`` is where it will lie, for its links to the run's files."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pertinent.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup(environment.get_template("report.css").render())  # our own file: nothing of the run is in it
+    page = environment.get_template("report.html.j2").render(style=style, **_context(run, target))
+    # Control characters in a stranger's text are not allowed in HTML.
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", page)
+
+
+def _context(run: RunFiles, target: Path) -> dict[str, Any]:
+    results = Results.of(run.metrics)
+    n_grades = run.n_grades
+    return {
+        "run": run,
+        "dataset_name": str(run.dataset.get("name") or ""),
+        "banner": GENERATED_BANNER if run.dataset.get("generated") is True else "",
+        "headline": tables.headline(results, n_grades),
+        "has_metrics": bool(results.systems),
+        "table": tables.system_table(results, n_grades),
+        "gains": tables.gains(results, n_grades),
+        "notes": _texts(run.metrics.get("notes")),
+        "counts": numbers.flat(mapping(run.metrics.get("counts"))),
+        "slices": tables.slice_tables(run.metrics, n_grades),
+        "small_slice_queries": MIN_QUERIES,
+        "confusions": probabilities.confusions(run),
+        "guidelines": _texts(mapping(run.dataset.get("scale")).get("guidelines")),
+        "worst": worst_queries(run),
+        "cutoff": CUTOFF,
+        "stages": making.stage_rows(run),
+        "total_time": numbers.duration(making.total_seconds(run)),
+        "versions": making.versions(run),
+        "metrics": metrics_of(n_grades),
+        "system_definitions": SYSTEM_DEFINITIONS,
+        "files": _links(run, target),
+        "system_name": system_name,
+        "slice_name": slice_name,
+        **_figures(run, results),
+    }
+
+
+def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
+    """Every plot of the page, each with an id of its own."""
+    idents = (f"plot-{number}" for number in count(1))
+    systems = in_order(set(results.systems))
+    thresholds = [auroc(threshold) for threshold in range(2, run.n_grades + 1)]
+    ece = {s: results.value(s, "ece") for s in probabilities.SHOWN}
+    spreads = {s: spread for s in probabilities.SHOWN if (spread := probabilities.score_spread(run, s))}
+    slices = tables.slice_tables(run.metrics, run.n_grades)
+    return {
+        "threshold_plots": _threshold_plots(idents, results, systems, thresholds),
+        "slice_plots": {column: _slice_plots(idents, found) for column, found in slices.items()},
+        "slice_legend": plots.legend([s for s in systems if s not in FLOORS]),
+        "reliability_plots": [
+            plots.reliability_panel(next(idents), r.system, r.stated, r.true, ece[r.system])
+            for r in probabilities.reliabilities(run)
+        ],
+        "histogram_plots": [
+            plots.histogram_panel(next(idents), system, *spread, run.n_grades) for system, spread in spreads.items()
+        ],
+        "curve_plots": [plots.curve_panel(next(idents), c.title, c.series) for c in making.curves(run)],
+    }
+
+
+def _threshold_plots(
+    idents: Any, results: Results, systems: Sequence[str], thresholds: Sequence[Metric]
+) -> list[Markup]:
+    axis = plots.domain([results], systems, thresholds)
+    if axis is None:
+        return []
+    return [plots.threshold_panel(next(idents), results, systems, metric, axis) for metric in thresholds]
+
+
+def _slice_plots(idents: Any, found: Sequence[SliceTable]) -> list[Markup]:
+    drawn = []
+    for table in found:
+        axis = plots.domain([row.results for row in table.rows], table.systems, [table.metric])
+        if axis is not None:
+            drawn.append(plots.slice_panel(next(idents), table, axis))
+    return drawn
+
+
+def _links(run: RunFiles, target: Path) -> Mapping[str, str]:
+    """The run's files that exist, by name, as links from where the report lies."""
+    base = os.path.relpath(run.folder.resolve(), target.resolve().parent)
+    return {name: quote(Path(base, name).as_posix()) for name in LINKED if (run.folder / name).is_file()}
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, list) else []
