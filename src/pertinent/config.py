@@ -34,7 +34,9 @@ def load_config(model: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8, found byte {error.object[error.start]:#04x} at {error.start}") from None
+        raise ConfigError(
+            f"{path}: expected UTF-8, found byte {error.object[error.start]:#04x} at {error.start}"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:

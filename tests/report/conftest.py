@@ -64,17 +64,24 @@ def manifest(stage: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def write_run(folder: Path, *, n_grades: int = 5, n_queries: int = 90, title: str = "A walnut desk & <b>chair</b>") -> Path:
+def write_run(
+    folder: Path, *, n_grades: int = 5, n_queries: int = 90, title: str = "A walnut desk & <b>chair</b>"
+) -> Path:
     """Write the made-up run into ``folder`` and return it."""
     scores = made_up_scores(n_queries, n_grades)
     for stage in ("data", "text", "teacher", "labels", "student", "evaluation"):
         (folder / stage).mkdir(parents=True)
         write_json(folder / stage / "manifest.json", manifest(stage))
     quarantined = {"grade off the scale": 3, "unknown item": 11}
-    write_json(folder / "data" / "manifest.json", manifest("data", quarantined=quarantined, warnings=["2 queries were merged"]))
+    write_json(
+        folder / "data" / "manifest.json", manifest("data", quarantined=quarantined, warnings=["2 queries were merged"])
+    )
     guidelines = list(Scale.of_size(n_grades).guidelines)
     dataset = {"name": "Pinboard", "generated": True, "note": "Made by a program.", "licence": "Apache-2.0"}
-    write_json(folder / "data" / "dataset.json", dataset | {"languages": ["en", "ar", "ja"], "scale": {"guidelines": guidelines}})
+    write_json(
+        folder / "data" / "dataset.json",
+        dataset | {"languages": ["en", "ar", "ja"], "scale": {"guidelines": guidelines}},
+    )
     titles = [f"{title} {item}" for item in scores["item_id"]]
     write_parquet(folder / "data" / "items.parquet", pl.DataFrame({"item_id": scores["item_id"], "title": titles}))
     write_parquet(folder / "evaluation" / "scores.parquet", scores)

@@ -111,7 +111,7 @@ def warnings_of(checked: Checked) -> list[str]:
     found = []
     if checked.quarantined.height:
         reason, n = next(iter(reasons_of(checked.quarantined).items()))
-        found.append(f"{checked.quarantined.height:,} rows quarantined; the commonest reason ({n:,} rows): {reason}")
+        found.append(f"{_rows(checked.quarantined.height)} quarantined; the commonest reason ({_rows(n)}): {reason}")
     if checked.counts.get("conflicting_pairs"):
         found.append(f"{checked.counts['conflicting_pairs']:,} pairs had conflicting grades; their mean is used")
     present = set(checked.judgments["grade"].unique().to_list())
@@ -134,6 +134,10 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
     readers = {"homedepot": read_homedepot, "esci": read_esci, "folder": read_folder}
     return readers[config.reader](config.path, config)
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row" if n == 1 else f"{n:,} rows"
 
 
 def _split_problems(checked: Checked, config: DataConfig) -> Iterator[str]:

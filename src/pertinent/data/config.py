@@ -107,9 +107,10 @@ class DataConfig(Config):
     def _check_source(self) -> DataConfig:
         if self.path is None and self.reader != "pinboard":
             raise ValueError(f"path: missing; the {self.reader} reader needs the folder of the data set")
-        unread = {"items", "judgments", "log", "attributes"} & self.model_fields_set
-        if self.reader != "folder" and unread:
-            raise ValueError(f"{min(unread)}: only the folder reader has it, found with reader: {self.reader}")
+        for name in ("items", "judgments", "log", "attributes") if self.reader != "folder" else ():
+            # Compared with the default: a resolved config that is read again has every key.
+            if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name}: only the folder reader has it, found with reader: {self.reader}")
         grades, guidelines = self.judgments.grades, self.guidelines
         if guidelines is not None and len(guidelines) < 2:
             raise ValueError(f"guidelines: expected at least 2 sentences, found {len(guidelines)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pertinent.data.config import DataConfig
+from pertinent.data.config import DataConfig, resolve_scale
 from pertinent.data.source import Source, Table, require_columns
 from pertinent.data.splits import splits
 from pertinent.data.tables import read_table
@@ -51,7 +51,7 @@ def read_esci(folder: Path, config: DataConfig) -> Source:
         items=items,
         judgments=judgments,
         log=None,
-        scale=Scale(tuple(config.guidelines or GUIDELINES)),
+        scale=resolve_scale(list(GRADES), config.guidelines, Scale(GUIDELINES), None)[0],
         grades=GRADES,
         attributes=tuple(name for name in _ATTRIBUTES if name in items.columns),
         languages=(language,),

@@ -106,9 +106,12 @@ def _table_lines(section: str, mapped: Mapped) -> list[str]:
         lines.append(f"    encoding: {table.encoding}  # CHECK: it is not UTF-8; are accented letters right?")
     lines.append("    columns:  # our name: the file's name")
     for ours, theirs in mapped.columns.items():
-        doubt = f"; CHECK: {mapped.doubts[ours]}" if ours in mapped.doubts else ""
+        doubt = f" # CHECK: {mapped.doubts[ours]}" if ours in mapped.doubts else ""
         lines.append(f"      {ours}: {yaml_scalar(theirs)}  # {_seen(table.column(theirs))}".rstrip() + doubt)
-    return [line.replace("; CHECK:", " # CHECK:") for line in lines]
+    unused = [column.name for column in table.columns if column.name not in mapped.columns.values()]
+    if unused and section != "items":
+        lines.append(f"      # not used: {', '.join(unused)}")
+    return lines
 
 
 def _seen(column: Column) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pertinent.data.config import DataConfig
+from pertinent.data.config import DataConfig, resolve_scale
 from pertinent.data.source import QUARANTINE_SCHEMA, Source, Table, as_json, require_columns
 from pertinent.data.tables import RawTable, read_table
 from pertinent.errors import DataError
@@ -34,13 +34,14 @@ def read_homedepot(folder: Path, config: DataConfig) -> Source:
     train = read_table(_file(folder, "train.csv"))
     columns = ("product_uid", "product_title", "search_term", "relevance")
     require_columns(train.file, {name: name for name in train.rows.columns}, columns, train.rows.columns, "judgments")
+    scale, grades = resolve_scale(list(range(5)), config.guidelines, Scale(), None)
     return Source(
         name="homedepot",
         items=_items(folder, train),
         judgments=_judgments(train),
         log=None,
-        scale=Scale(tuple(config.guidelines)) if config.guidelines else Scale(),
-        grades=tuple(range(5)),
+        scale=scale,
+        grades=grades,
         attributes=tuple(_ATTRIBUTES),
         languages=("en",),
         licence="Kaggle competition terms: benchmark use only, never redistribute",

@@ -144,11 +144,9 @@ def _key_queries(sieve: Sieve) -> None:
         normalised(frame["query"]).alias("_normalised"),
         pl.coalesce(own, query_ids(frame["query"])).alias("query_id"),
     )
-    first = pl.col("_normalised").first().over("query_id")
-    found = pl.format(
-        "query_id must stand for one query, got {} for {} and {}", "query_id", first, pl.col("_normalised")
-    )
-    sieve.reject(pl.col("_normalised") != first, found)
+    sieve.frame = sieve.frame.with_columns(pl.col("_normalised").first().over("query_id").alias("_first"))
+    found = pl.format("query_id must stand for one query, got {} for {} and {}", "query_id", "_first", "_normalised")
+    sieve.reject(pl.col("_normalised") != pl.col("_first"), found)
     sieve.frame = sieve.frame.with_columns(pl.col("query").first().over("query_id"))
 
 

@@ -197,6 +197,8 @@ def _plain(value: Any) -> str | None:
     """A JSON value as text: strings as they are, everything else as JSON."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))  # an id that pandas wrote as 12.0
     return orjson.dumps(value).decode()
 
 

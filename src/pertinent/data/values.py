@@ -18,6 +18,8 @@ def text(frame: pl.DataFrame, column: str) -> pl.Expr:
     value = pl.col(column)
     if isinstance(dtype, pl.List):
         value = value.cast(pl.List(pl.String)).list.join(", ")
+    elif isinstance(dtype, pl.Struct):
+        value = value.struct.json_encode()
     elif dtype.is_float():
         whole = value.is_finite() & (value == value.floor()) & (value.abs() < 2**53)
         value = (

@@ -27,7 +27,8 @@ def at_least(probs: ArrayLike) -> Floats:
 
 def most_likely(probs: ArrayLike) -> Ints:
     """(N,) int64: the grade of highest probability, the lower one of equals."""
-    return np.argmax(np.asarray(probs), axis=1).astype(np.int64)
+    grades: Ints = np.argmax(np.asarray(probs), axis=1).astype(np.int64)
+    return grades
 
 
 def auroc(positive: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float | None:
@@ -62,12 +63,26 @@ def weighted_auroc(weights: Floats, positive: NDArray[np.bool_], tie_starts: Int
     total = hits.sum(axis=1) * below[:, -1]
     below -= 0.5 * misses
     area = np.einsum("bg,bg->b", hits, below)
-    return np.divide(area, total, out=np.full(area.shape, np.nan), where=total > 0)
+    return _divide(area, total, total > 0)
+
+
+def mean_auroc(grades: ArrayLike, probs: ArrayLike) -> float:
+    """Mean of AUROC n+ over the thresholds that have pairs on both sides, each by P(grade >= k).
+
+    grades: (N,) stored. probs: (N, n). The one number by which a model is chosen on dev.
+    Raises DataError if the pairs all have one grade.
+    """
+    judged, shares = np.asarray(grades), at_least(probs)
+    found = [auroc(judged >= k, shares[:, k]) for k in range(1, shares.shape[1])]
+    known = [value for value in found if value is not None]
+    if not known:
+        raise DataError("AUROC: expected pairs of at least two grades, found one grade only")
+    return float(np.mean(known))
 
 
 def ratio_of(sums: Floats) -> Floats:
     """First column over the second, NaN where that is not above 0: a weighted mean. sums: (B, 2)."""
-    return np.divide(sums[:, 0], sums[:, 1], out=np.full(sums.shape[0], np.nan), where=sums[:, 1] > 0)
+    return _divide(sums[:, 0], sums[:, 1], sums[:, 1] > 0)
 
 
 def accuracy_terms(grades: Ints, predicted: Ints, tolerance: int = 0) -> Floats:
@@ -103,7 +118,7 @@ def kappa_of(sums: Floats) -> Floats:
     expected = sums[:, 3] / n - 2 * (sums[:, 1] / n) * (sums[:, 2] / n)
     # One shared grade leaves only rounding of the squares, which must not become a kappa.
     defined = expected > 1e-12 * (1 + sums[:, 3] / n)
-    return 1 - np.divide(observed, expected, out=np.full(n.shape, np.nan), where=defined)
+    return 1 - _divide(observed, expected, defined)
 
 
 def quadratic_kappa(grades: ArrayLike, predicted: ArrayLike) -> float | None:
@@ -184,6 +199,12 @@ def log_loss(grades: ArrayLike, probs: ArrayLike) -> float | None:
         return None
     chosen = wide[np.arange(judged.size), judged]
     return float(-np.log(np.maximum(chosen, np.finfo(np.float64).eps)).mean())
+
+
+def _divide(numerator: Floats, denominator: Floats, defined: NDArray[np.bool_]) -> Floats:
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=defined)
+    return quotient
 
 
 def _grades(grades: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Ints]:

@@ -241,11 +241,12 @@ def _counts(dev: pl.DataFrame, judgments: Judgments, scale: Scale) -> dict[str, 
 
 
 def _notes(judgments: Judgments, systems: Sequence[SystemScores]) -> list[str]:
-    notes = []
     grades_seen = np.flatnonzero(judgments.grade_counts.sum(axis=0))
-    for k in range(1, judgments.n_grades):
-        if grades_seen[-1] < k or grades_seen[0] >= k:
-            notes.append(f"auroc_{k + 1}+: null, all test pairs are on one side of L{k + 1}")
+    notes = [
+        f"auroc_{k + 1}+: null, all test pairs are on one side of L{k + 1}"
+        for k in range(1, judgments.n_grades)
+        if grades_seen[-1] < k or grades_seen[0] >= k
+    ]
     if judgments.n_queries < 2:
         notes.append("intervals: null, there is only one test query")
     elif judgments.n_queries < MIN_QUERIES:
@@ -256,10 +257,10 @@ def _notes(judgments: Judgments, systems: Sequence[SystemScores]) -> list[str]:
         notes.append("ndcg: null, no test pair is above the lowest grade")
     if (judgments.grade_counts > 0).sum(axis=1).max() < 2:
         notes.append("pair_accuracy: null, no test query has items of different grades")
-    for system in systems:
-        if (system.scores == system.scores[0]).all():
-            notes.append(f"{system.name}: all test scores are equal, so its ranking figures are those of chance")
-    return notes
+    constant = [system.name for system in systems if (system.scores == system.scores[0]).all()]
+    return notes + [
+        f"{name}: all test scores are equal, so its ranking figures are those of chance" for name in constant
+    ]
 
 
 def _reliability(

@@ -64,7 +64,7 @@ class Summed:
     @property
     def n_queries(self) -> int:
         """Number of queries, Q."""
-        return self.sums.shape[0]
+        return len(self.sums)
 
     def under(self, weights: Floats) -> Floats:
         """The formula of the weighted sums; see Statistic."""

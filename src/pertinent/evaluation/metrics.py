@@ -230,7 +230,10 @@ def _sum_of_top(ranking: Ranking, gains: NDArray[np.float64], discounts: NDArray
     """(Q,) float64: for each query, the sum over ranks of shared gain times discount."""
     top = np.flatnonzero(ranking.positions < discounts.size)
     weights = ranking.share_ties(gains)[top] * discounts[ranking.positions[top]]
-    return np.bincount(ranking.queries[top], weights=weights, minlength=ranking.judgments.n_queries)
+    sums: NDArray[np.float64] = np.bincount(
+        ranking.queries[top], weights=weights, minlength=ranking.judgments.n_queries
+    ).astype(np.float64)  # no pair at all would give integers
+    return sums
 
 
 def _ideal_dcg(judgments: Judgments, k: int, gain: Gain) -> NDArray[np.float64]:
@@ -250,4 +253,6 @@ def _normalised(dcg: NDArray[np.float64], ideal: NDArray[np.float64]) -> PerQuer
 
 
 def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient

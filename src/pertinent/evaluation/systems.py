@@ -53,10 +53,10 @@ def metric_names(n_grades: int) -> tuple[str, ...]:
 
 
 def read_system(frame: pl.DataFrame, name: str, scale: Scale) -> SystemScores:
-    """The columns ``NAME``, ``NAME.p_1`` .. ``NAME.p_n`` and ``NAME.grade`` of a scores frame, all but the first optional.
+    """The columns ``NAME``, and where present ``NAME.p_1`` .. ``NAME.p_n`` and ``NAME.grade``, of a scores frame.
 
     The predicted grade is ``NAME.grade`` where given (a draw, say), else the most likely one. Raises DataError if
-    the column ``NAME`` or some of the probabilities are absent, a score is not finite, or probabilities do not sum to 1.
+    ``NAME`` or some of the probabilities are absent, a score is not finite or probabilities do not sum to 1.
     """
     if name not in frame.columns or not frame.schema[name].is_numeric():
         found = frame.schema.get(name, "no such column")

@@ -74,7 +74,11 @@ def metrics_of(n_grades: int) -> tuple[Metric, ...]:
             "Precision@8",
             f"Share of L{main_threshold(n_grades)} and up in the top 8, over the queries with at least 8 judgments.",
         ),
-        Metric("qwk", "QWK", "Quadratic-weighted kappa: agreement with the human grade beyond chance, far misses weighing more."),
+        Metric(
+            "qwk",
+            "QWK",
+            "Quadratic-weighted kappa: agreement with the human grade beyond chance, far misses weighing more.",
+        ),
         Metric("within_1", "Within one", "Share of pairs given the human grade or a neighbouring one."),
         Metric(
             "ece",

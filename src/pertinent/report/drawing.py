@@ -65,7 +65,9 @@ class Drawing:
             self.circle(x, y, size - 1, f"{css} hollow")
         elif shape == "square":
             half = size - 0.8
-            self.path([(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)], css, True)
+            self.path(
+                [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)], css, True
+            )
         elif shape == "diamond":
             half = size + 0.8
             self.path([(x, y - half), (x + half, y), (x, y + half), (x - half, y)], css, True)

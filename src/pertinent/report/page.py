@@ -17,7 +17,16 @@ from pertinent.errors import DataError
 from pertinent.evaluation.evaluate import MIN_QUERIES
 from pertinent.files import atomic_path
 from pertinent.report import making, numbers, plots, probabilities, tables
-from pertinent.report.definitions import FLOORS, SYSTEM_DEFINITIONS, Metric, auroc, in_order, metrics_of, slice_name, system_name
+from pertinent.report.definitions import (
+    FLOORS,
+    SYSTEM_DEFINITIONS,
+    Metric,
+    auroc,
+    in_order,
+    metrics_of,
+    slice_name,
+    system_name,
+)
 from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
 from pertinent.report.tables import Results, SliceTable
 from pertinent.report.worst import CUTOFF, worst_queries
@@ -69,6 +78,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "headline": tables.headline(results, n_grades),
         "has_metrics": bool(results.systems),
         "table": tables.system_table(results, n_grades),
+        "size": tables.size_of(results),
         "gains": tables.gains(results, n_grades),
         "notes": _texts(run.metrics.get("notes")),
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),

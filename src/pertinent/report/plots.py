@@ -60,7 +60,9 @@ def slice_panel(ident: str, table: SliceTable, axis: tuple[float, float]) -> Mar
     """A line a slice: every system's mark on a common axis, with the student's 95% interval."""
     height = 34.0 + 25 * len(table.rows) + 22
     title = f"{table.metric.name} by {table.column.replace('_', ' ')}"
-    said = (f"{row.value}: student {_spoken(row.results, 'student', table.metric)}, {row.verdict}" for row in table.rows)
+    said = (
+        f"{row.value}: student {_spoken(row.results, 'student', table.metric)}, {row.verdict}" for row in table.rows
+    )
     drawing = Drawing(ident, WIDTH, height, title, f"{'; '.join(said)}.")
     drawing.text(0, 15, table.metric.name, "plot-title")
     x = Scale(*axis, _LABELS + 12, _RIGHT)
@@ -121,7 +123,9 @@ def reliability_panel(
     return drawing.render()
 
 
-def histogram_panel(ident: str, system: str, grades: NDArray[np.int64], scores: NDArray[np.float64], n_grades: int) -> Markup:
+def histogram_panel(
+    ident: str, system: str, grades: NDArray[np.int64], scores: NDArray[np.float64], n_grades: int
+) -> Markup:
     """The spread of a system's score at each human grade, highest grade on top, with the median of each.
 
     grades, scores: shape (pairs,), stored grade and finite score of the same pairs.
@@ -145,7 +149,9 @@ def histogram_panel(ident: str, system: str, grades: NDArray[np.int64], scores: 
         drawing.text(0, base - 16, f"L{grade + 1}", "label")
         drawing.text(0, base - 2, f"{int((grades == grade).sum()):,}", "muted")
         if grade in shares:
-            drawing.path(_steps(x, edges, base - shares[grade] / tallest * 38, base), f"area {system_class(system)}", True)
+            drawing.path(
+                _steps(x, edges, base - shares[grade] / tallest * 38, base), f"area {system_class(system)}", True
+            )
             drawing.line(x(medians[grade]), base, x(medians[grade]), base - 40, f"median {system_class(system)}")
     drawing.text((66 + _RIGHT) / 2, height - 4, "score", "muted", "middle")
     return drawing.render()
@@ -178,9 +184,7 @@ def curve_panel(ident: str, title: str, series: Mapping[str, Sequence[tuple[floa
     return drawing.render()
 
 
-def _steps(
-    x: Scale, edges: NDArray[np.float64], tops: NDArray[np.float64], base: float
-) -> list[tuple[float, float]]:
+def _steps(x: Scale, edges: NDArray[np.float64], tops: NDArray[np.float64], base: float) -> list[tuple[float, float]]:
     outline = [(x(float(edges[0])), base)]
     for left, right, top in zip(edges[:-1].tolist(), edges[1:].tolist(), tops.tolist(), strict=True):
         outline += [(x(left), top), (x(right), top)]
@@ -188,7 +192,7 @@ def _steps(
 
 
 def _x_axis(drawing: Drawing, x: Scale, top: float, bottom: float) -> None:
-    values = ticks(x.low, x.high)
+    values = ticks(x.low, x.high, 5)
     step = values[1] - values[0] if len(values) > 1 else 1.0
     for value in values:
         drawing.line(x(value), top, x(value), bottom, "grid")

@@ -76,7 +76,9 @@ def _written_bins(document: Mapping[str, Any], system: str) -> list[tuple[float,
     bins = mapping(document.get(system)).get("bins")
     if not isinstance(bins, list):
         return []
-    pairs = [(numbers.measured(mapping(b).get("confidence")), numbers.measured(mapping(b).get("accuracy"))) for b in bins]
+    pairs = [
+        (numbers.measured(mapping(b).get("confidence")), numbers.measured(mapping(b).get("accuracy"))) for b in bins
+    ]
     return [(stated, true) for stated, true in pairs if stated is not None and true is not None]
 
 

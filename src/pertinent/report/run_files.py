@@ -83,7 +83,9 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(
         name=folder.resolve().name,
         folder=folder,
-        manifests={s: _object(folder / s / "manifest.json") for s in STAGES if (folder / s / "manifest.json").is_file()},
+        manifests={
+            s: _object(folder / s / "manifest.json") for s in STAGES if (folder / s / "manifest.json").is_file()
+        },
         dataset=_object(folder / "data" / "dataset.json"),
         metrics=_object(evaluation / "metrics.json"),
         reliability=_object(evaluation / "reliability.json"),

@@ -8,7 +8,16 @@ from typing import Any
 
 from pertinent.evaluation.evaluate import MIN_QUERIES
 from pertinent.report import numbers
-from pertinent.report.definitions import FLOORS, Metric, auroc, in_order, main_threshold, metrics_of, natural_key, system_name
+from pertinent.report.definitions import (
+    FLOORS,
+    Metric,
+    auroc,
+    in_order,
+    main_threshold,
+    metrics_of,
+    natural_key,
+    system_name,
+)
 from pertinent.report.numbers import Cell, Interval
 from pertinent.report.run_files import mapping
 
@@ -75,7 +84,12 @@ def system_table(results: Results, n_grades: int) -> SystemTable:
     """The headline table: the six systems of every run, then any others; the metrics of the scale, then any others."""
     known = metrics_of(n_grades)
     extra = {key for values in results.systems.values() for key in mapping(values)} - {m.key for m in known}
-    metrics = (*known, *(Metric(key, key, "A metric of this run's own.", is_count=key.startswith("n_")) for key in sorted(extra)))
+    metrics = (
+        *known,
+        *(Metric(key, key, "A metric of this run's own.", is_count=key.startswith("n_")) for key in sorted(extra)),
+    )
+    if size_of(results):  # told once, in the caption
+        metrics = tuple(metric for metric in metrics if metric.key not in ("n_queries", "n_pairs"))
     best = {metric.key: _best_text(results, metric) for metric in metrics if metric in known}
     rows = []
     for system in in_order(set(results.systems)):
@@ -86,6 +100,15 @@ def system_table(results: Results, n_grades: int) -> SystemTable:
             cells.append(Cell(cell.text, cell.interval, is_best, cell.gap))
         rows.append(SystemRow(system, system_name(system), tuple(cells)))
     return SystemTable(metrics, tuple(rows))
+
+
+def size_of(results: Results) -> str:
+    """``200 held-out queries (1,635 pairs)`` where every system was measured on as many; nothing where they differ."""
+    sizes = {(results.value(s, "n_queries"), results.value(s, "n_pairs")) for s in results.systems}
+    n_queries, n_pairs = sizes.pop() if len(sizes) == 1 else (None, None)
+    if n_queries is None or n_pairs is None:
+        return ""
+    return f"{numbers.count(n_queries)} held-out queries ({numbers.count(n_pairs)} pairs)"
 
 
 def _best_text(results: Results, metric: Metric) -> str:

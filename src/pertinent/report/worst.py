@@ -69,7 +69,9 @@ def worst_queries(run: RunFiles, system: str = "student", limit: int = 20) -> Wo
     if system not in scored:
         return Worst(system, systems, (), f"evaluation/scores.parquet has no scores of the {system}.")
     if not np.isfinite(_scores(run.scores, system)).all():
-        return Worst(system, systems, (), f"A score of the {system} is missing or not finite, so its queries have no order.")
+        return Worst(
+            system, systems, (), f"A score of the {system} is missing or not finite, so its queries have no order."
+        )
     by_system = {s: _ndcgs(run.scores, s, run.n_grades) for s in systems}
     worst = sorted(by_system[system].items(), key=lambda pair: (pair[1], pair[0]))[:limit]
     if not worst:
@@ -104,7 +106,8 @@ def _ndcg_cell(ndcgs: Mapping[str, float], query_id: str) -> Cell:
 def _chosen_items(pairs: pl.DataFrame, system: str, systems: tuple[str, ...]) -> pl.DataFrame:
     """The first few items by ``system``, and the best judged of the others, with every system's rank."""
     ranks = (
-        pl.when(pl.col(s).is_finite()).then(pl.col(s)).rank("min", descending=True).alias(_rank_column(s)) for s in systems
+        pl.when(pl.col(s).is_finite()).then(pl.col(s)).rank("min", descending=True).alias(_rank_column(s))
+        for s in systems
     )
     ranked = pairs.with_columns(pl.col(systems).cast(pl.Float64)).with_columns(*ranks)
     ranked = ranked.sort(_rank_column(system), pl.col("grade"), "item_id")
@@ -113,7 +116,11 @@ def _chosen_items(pairs: pl.DataFrame, system: str, systems: tuple[str, ...]) ->
 
 
 def _query(
-    pairs: pl.DataFrame, kept: pl.DataFrame, ndcgs: tuple[Cell, ...], systems: tuple[str, ...], titles: Mapping[str, str]
+    pairs: pl.DataFrame,
+    kept: pl.DataFrame,
+    ndcgs: tuple[Cell, ...],
+    systems: tuple[str, ...],
+    titles: Mapping[str, str],
 ) -> WorstQuery:
     first = pairs.row(0, named=True)
     language = str(first.get("language") or "")

@@ -68,9 +68,7 @@ def load_encoder(backbone: Backbone) -> PreTrainedModel:
 def _packaged() -> Backbone:
     packaged.packaged_e5_folder()  # raises, naming the package, when it is absent
     tokenizer_file = packaged.packaged_tokenizer_file()
-    return Backbone(
-        PACKAGED_PREFIX + packaged.PACKAGED_E5, None, tokenizer_file, packaged.describe_packaged_e5()
-    )
+    return Backbone(PACKAGED_PREFIX + packaged.PACKAGED_E5, None, tokenizer_file, packaged.describe_packaged_e5())
 
 
 def _from_folder(name: str, folder: Path) -> Backbone:
@@ -89,4 +87,6 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["onnx/*"], etag_timeout=5))
     except Exception as error:  # the hub client raises many kinds; each means that the model is not to be had
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"teacher.backbone: no folder named {name}, and no model hub gave it: {reason[:120]}") from None
+        raise ModelError(
+            f"teacher.backbone: no folder named {name}, and no model hub gave it: {reason[:120]}"
+        ) from None

@@ -33,7 +33,9 @@ class TeacherConfig(Config):
     layer_decay: float = Field(default=0.9, gt=0, le=1, description="learning rate ratio of a layer to the next above")
     warmup: float = Field(default=0.06, ge=0, lt=1, description="share of steps; then linear decay to zero")
     weight_decay: float = Field(default=0.01, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="inside the encoder; 0 trains 1.6 times faster on a CPU")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="inside the encoder; 0 trains 1.6 times faster on a CPU"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 where the processor multiplies it in hardware"
     )

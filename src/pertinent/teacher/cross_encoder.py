@@ -104,7 +104,9 @@ def pad_id_of(tokenizer: Tokenizer, encoder: PreTrainedModel) -> int:
     """The padding token's id. Raises ModelError when the model names none."""
     pad_id = encoder.config.pad_token_id
     if pad_id is None:
-        raise ModelError(f"{encoder.config.name_or_path or 'encoder'}: expected a pad_token_id in its config, found none")
+        raise ModelError(
+            f"{encoder.config.name_or_path or 'encoder'}: expected a pad_token_id in its config, found none"
+        )
     return int(pad_id)
 
 
@@ -114,8 +116,12 @@ def encode_pairs(
     """Token ids ``[CLS] query [SEP] text [SEP]`` (as the tokenizer's own template has it), at most max_tokens."""
     budget = max_tokens - tokenizer.num_special_tokens_to_add(True)
     distinct_queries, distinct_texts = dict.fromkeys(queries), dict.fromkeys(texts)
-    query_of = dict(zip(distinct_queries, tokenizer.encode_batch(list(distinct_queries), add_special_tokens=False), strict=True))
-    text_of = dict(zip(distinct_texts, tokenizer.encode_batch(list(distinct_texts), add_special_tokens=False), strict=True))
+    query_of = dict(
+        zip(distinct_queries, tokenizer.encode_batch(list(distinct_queries), add_special_tokens=False), strict=True)
+    )
+    text_of = dict(
+        zip(distinct_texts, tokenizer.encode_batch(list(distinct_texts), add_special_tokens=False), strict=True)
+    )
     prefix, middle, suffix = _specials(tokenizer)
     query_ids = {query: encoding.ids[:max_query_tokens] for query, encoding in query_of.items()}
     text_ids = {text: encoding.ids for text, encoding in text_of.items()}
@@ -157,7 +163,9 @@ def save_teacher(model: CrossEncoder, folder: Path, tokenizer_file: Path, settin
     """Write encoder, head, tokenizer, settings and a probe batch with its logits (float32)."""
     folder.mkdir(parents=True, exist_ok=True)
     model.encoder.save_pretrained(folder / "encoder")
-    save_file({name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.head.state_dict().items()}, folder / "head.safetensors"
+    )
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     logits = _probe_logits(model, tokenizer, settings)
@@ -184,7 +192,9 @@ def load_teacher(folder: Path) -> Teacher:
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     drift = np.abs(_probe_logits(model, tokenizer, settings) - np.asarray(settings["probe_logits"])).max()
     if not drift < 1e-3:
-        raise ModelError(f"{folder}: the stored probe's logits are not reproduced: expected a drift under 1e-3, found {drift:.2g}")
+        raise ModelError(
+            f"{folder}: the stored probe's logits are not reproduced: expected a drift under 1e-3, found {drift:.2g}"
+        )
     return Teacher(
         model=model.eval(),
         tokenizer=tokenizer,

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.optimization import get_linear_schedule_with_warmup
+from transformers.utils import logging as transformers_logging
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import ModelError
-from pertinent.evaluation.calibration import Temperature
-from pertinent.evaluation.classification import mean_auroc
+from pertinent.evaluation.calibration import TemperatureScaling
+from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json, read_parquet, write_json
 from pertinent.progress import Progress, say
 from pertinent.teacher.backbones import Backbone
@@ -35,7 +36,7 @@ from pertinent.teacher.cross_encoder import (
 )
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.score import score_rows
-from pertinent.teacher.vocabulary import CompactVocabulary
+from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, static_vectors
 from pertinent.types import StageResult
 
 _COMPLETE = "complete"  # written into a checkpoint last: one without it was cut off while being written
@@ -48,9 +49,9 @@ def train_teacher(
 
     data, text: folders of those stages. out: an existing folder; checkpoints of an interrupted run with the same
     configuration in out/checkpoints are continued, and removed at the end.
-    Also writes history.json: [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
+    Also writes token_vectors.npy (see vocabulary.static_vectors) and history.json:
+    [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
     """
-    torch.use_deterministic_algorithms(True, warn_only=True)
     dataset = load_dataset(data)
     texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
     train = _training_rows(dataset.judgments, config.max_train_rows, seed)
@@ -73,18 +74,23 @@ def train_teacher(
     compact_pad_id = int(vocabulary.position[pad_id])
 
     def judge() -> dict[str, float]:
-        logits = score_rows(model, dev_rows, compact_pad_id, config.score_batch_tokens, wants_bfloat16(config.precision))
-        temperature = Temperature.fit(logits, dev["grade"].to_numpy())
-        probs = temperature.probabilities(logits)
+        logits = score_rows(
+            model, dev_rows, compact_pad_id, config.score_batch_tokens, wants_bfloat16(config.precision)
+        )
+        if not np.isfinite(logits).all():
+            raise ModelError("teacher: the model gives NaN; lower teacher.learning_rate or set precision: float32")
         grades = dev["grade"].to_numpy()
-        loss = -np.log(np.maximum(probs[np.arange(grades.size), grades], 1e-12)).mean()
-        return {"dev_loss": float(loss), "dev_auroc": mean_auroc(grades, probs), "temperature": temperature.value}
+        scaling = TemperatureScaling.fit(logits, grades)
+        probs = scaling.probabilities(logits)
+        loss = log_loss(grades, probs)
+        return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs), "temperature": scaling.temperature}
 
     _keep_complete(out / "checkpoints")
     trainer = _trainer(config, model, pairs, compact_pad_id, out, seed, judge)
     trainer.train(resume_from_checkpoint=bool(list((out / "checkpoints").glob("checkpoint-*"))))
     history = read_json(out / "history.json")
     vocabulary.swap_out()
+    model.encoder.set_attn_implementation("sdpa")
     settings = {
         "n_grades": n_grades,
         "pooling": config.pooling,
@@ -94,6 +100,7 @@ def train_teacher(
         "backbone": backbone.description,
     }
     save_teacher(model.eval(), out, backbone.tokenizer_file, settings)
+    np.save(out / TOKEN_VECTORS, static_vectors(model.encoder), allow_pickle=False)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     counts = {
         "train_rows": train.height,
@@ -186,6 +193,10 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
 def _trainer(
     config: TeacherConfig, model: CrossEncoder, pairs: _Pairs, pad_id: int, out: Path, seed: int, judge: Any
 ) -> _Trainer:
+    transformers_logging.disable_progress_bar()
+    if not torch.cuda.is_available():
+        # On a CPU the fused kernel's backward pass, which runs where there is no dropout, is 3 times slower.
+        model.encoder.set_attn_implementation("eager")
     sampler = _LengthGrouped([len(row) for row in pairs.rows], config.batch_size, config.epochs, seed)
     total_steps = -(-len(sampler) // config.batch_size)
     set_seed(seed)
@@ -214,7 +225,7 @@ def _trainer(
         return {"input_ids": input_ids, "attention_mask": attention_mask, "target_probs": targets}
 
     steps_per_epoch = total_steps / config.epochs
-    return _Trainer(
+    trainer = _Trainer(
         sampler,
         model=model,
         args=arguments,
@@ -223,6 +234,8 @@ def _trainer(
         optimizers=(optimizer, schedule),
         callbacks=[_Watch(out / "history.json", total_steps, steps_per_epoch, config.batch_size, judge)],
     )
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is kept for one JSON document
+    return trainer
 
 
 def _parameter_groups(model: CrossEncoder, config: TeacherConfig) -> list[dict[str, Any]]:
@@ -282,10 +295,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
 
     def _record(self, step: int, epoch: float) -> None:
         row = {"step": step, "epoch": round(epoch, 2), **self._judge()}
-        if not np.isfinite(row["dev_loss"]):
-            raise ModelError(f"teacher: the dev loss is {row['dev_loss']} at step {step}; lower teacher.learning_rate")
         write_json(self._file, [*read_json(self._file), row])
-        say(f"\nteacher: epoch {row['epoch']:g}: dev loss {row['dev_loss']:.4f}, mean AUROC {row['dev_auroc']:.4f}")
+        say(f"teacher: epoch {row['epoch']:g}: dev loss {row['dev_loss']:.4f}, mean AUROC {row['dev_auroc']:.4f}")
 
 
 def _keep_complete(folder: Path) -> None:

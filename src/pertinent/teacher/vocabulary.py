@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
+TOKEN_VECTORS = "token_vectors.npy"
+STATIC_DIMENSIONS = 128
+
 
 class CompactVocabulary:
     """Swaps an encoder's word vectors for the rows in use, and back.
@@ -44,3 +47,15 @@ class CompactVocabulary:
     def rows(self, ids: list[int]) -> list[int]:
         """Positions in the small table of token ids of the full one."""
         return [int(position) for position in self.position[ids]]
+
+
+def static_vectors(encoder: PreTrainedModel, dimensions: int = STATIC_DIMENSIONS) -> NDArray[np.float16]:
+    """The word vectors on their principal axes, most variance first, of mean length 1: (V, dimensions) float16.
+
+    A student starts its token table from the first columns of this.
+    """
+    words = encoder.get_input_embeddings().weight.detach().float().cpu().numpy()
+    centred = words - words.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
+    vectors = centred @ axes[:, ::-1][:, :dimensions]
+    return (vectors / np.linalg.norm(vectors, axis=1).mean()).astype(np.float16)

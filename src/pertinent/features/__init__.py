@@ -1,0 +1,1 @@
+"""Features of a (query, item) pair, one code path offline and online. NumPy and tokenizers only."""

@@ -1,0 +1,51 @@
+"""The static encoder: a text is the weighted mean of its tokens' vectors. A table look-up, no transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from pertinent.features.ragged import Ragged
+
+MAX_TOKENS = 96  # of a query or an item text
+
+
+@dataclass(frozen=True)
+class StaticEncoder:
+    """vectors: (vocabulary, d) float32, each already multiplied by its token's learned weight."""
+
+    tokenizer: Tokenizer
+    vectors: NDArray[np.float32]
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+        return int(self.vectors.shape[1])
+
+    def tokenise(self, texts: Sequence[str]) -> Ragged:
+        """Token ids of each text, cut at MAX_TOKENS."""
+        return tokenise(self.tokenizer, texts)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, d) float32, of length 1 each; zeros for a text without tokens."""
+        return mean_vectors(self.tokenise(texts), self.vectors)
+
+
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
+    """Token ids without special tokens, cut at MAX_TOKENS."""
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return Ragged.of([encoding.ids[:MAX_TOKENS] for encoding in encodings])
+
+
+def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same)."""
+    sums = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
+    filled = tokens.lengths > 0
+    if tokens.values.size:
+        sums[filled] = np.add.reduceat(vectors[tokens.values], tokens.starts[:-1][filled], axis=0)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return (sums / np.maximum(norms, 1e-6)).astype(np.float32)

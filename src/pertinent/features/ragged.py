@@ -1,0 +1,48 @@
+"""Rows of unequal length in two flat arrays, as they lie in an item store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """values: (total,) int32, row after row. starts: (N + 1,) int64, row i is values[starts[i]:starts[i + 1]]."""
+
+    values: NDArray[np.int32]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int] | NDArray[np.int32]]) -> Ragged:
+        """From a sequence of rows."""
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        values = np.empty(int(starts[-1]), dtype=np.int32)
+        for i, row in enumerate(rows):
+            values[starts[i] : starts[i + 1]] = row
+        return cls(values, starts)
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        """The rows at these positions, in this order, copied together."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = np.repeat(self.starts[rows] - starts[:-1], lengths)
+        return Ragged(self.values[offsets + np.arange(int(starts[-1]))], starts)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) int64."""
+        return np.diff(self.starts)
+
+    def sums(self, flags: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of flags (..., total) over each row: (..., N). Empty rows give 0."""
+        running = np.zeros((*flags.shape[:-1], flags.shape[-1] + 1))
+        np.cumsum(flags, axis=-1, out=running[..., 1:])
+        return np.asarray(running[..., self.starts[1:]] - running[..., self.starts[:-1]], dtype=np.float64)

@@ -1,0 +1,59 @@
+"""Text -> terms for lexical features, for scripts with and without spaces between words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Scripts written without spaces: Han, kana, Thai, Lao, Khmer, Myanmar. A run of them gives its overlapping bigrams.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_UNSPACED}]+|\d+(?:[.,/]\d+)*|[^\W\d_{_UNSPACED}]+")
+_RUN = re.compile(rf"[{_UNSPACED}]")
+_BETWEEN = re.compile(r"(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
+MAX_CHARACTERS = 4_000  # of a text: bounds the work that one hostile query or item can cause
+
+
+def terms_of(text: str) -> list[str]:
+    """Terms in order: case-folded words without accents, numbers, and character bigrams of unspaced scripts.
+
+    Letters and digits that touch are parted ("12x24in" -> 12, x, 24, in). English plural endings are cut off words of
+    Latin letters, which is harmless elsewhere, since queries and items are treated alike.
+    """
+    folded = unicodedata.normalize("NFKD", text[:MAX_CHARACTERS].casefold())
+    plain = "".join(c for c in folded if not unicodedata.combining(c))
+    plain = unicodedata.normalize("NFC", plain)
+    found: list[str] = []
+    for token in _TOKEN.findall(_BETWEEN.sub(" ", plain)):
+        if _RUN.match(token):
+            found += [token[i : i + 2] for i in range(max(len(token) - 1, 1))]
+        else:
+            found.append(_singular(token))
+    return found
+
+
+def is_number(term: str) -> bool:
+    """True for a term made by a run of digits."""
+    return term[0].isdigit()
+
+
+def trigrams_of(terms: Iterable[str]) -> NDArray[np.int32]:
+    """Sorted distinct 31-bit hashes of the character trigrams of each term, with its ends marked: (N,) int32."""
+    grams = {f"^{term}$"[i : i + 3] for term in terms for i in range(len(term))}
+    hashes = sorted({zlib.crc32(gram.encode()) & 0x7FFFFFFF for gram in grams})
+    return np.array(hashes, dtype=np.int32)
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.isascii():
+        if word.endswith("ies"):
+            return word[:-3] + "y"
+        if word.endswith(("sses", "shes", "ches", "xes")):
+            return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word

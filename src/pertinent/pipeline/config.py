@@ -1,0 +1,61 @@
+"""The configuration of a whole run: one section a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import Field
+
+from pertinent.config import Config, load_config
+from pertinent.data.config import DataConfig
+from pertinent.errors import ConfigError
+from pertinent.evaluation.intervals import RESAMPLES
+from pertinent.labelling.config import LabelsConfig
+from pertinent.student.config import StudentConfig
+from pertinent.teacher.config import TeacherConfig
+from pertinent.text.config import TextConfig
+
+
+class EvaluationConfig(Config):
+    """How the systems are measured."""
+
+    resamples: int = Field(default=RESAMPLES, ge=0, description="bootstrap resamples of queries; 0: no intervals")
+    slices: tuple[str, ...] = Field(default=("language", "query_words"), description="columns to slice by")
+
+
+class RunConfig(Config):
+    """Everything that `pertinent run` needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run folder is runs/NAME")
+    output: Path = Field(default=Path("runs"), description="where run folders go; relative to the working folder")
+    seed: int = Field(default=0, ge=0, description="of every draw in every stage")
+    data: DataConfig
+    text: TextConfig = TextConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    labels: LabelsConfig = LabelsConfig()
+    student: StudentConfig = StudentConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.output / self.name
+
+
+def load_run_config(file: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a run's YAML. A relative ``data.path`` is taken from the config file's folder.
+
+    Raises ConfigError in one line for an unknown key, a wrong value, or an unset ``${VARIABLE}``.
+    """
+    config = load_config(RunConfig, file, overrides)
+    path = config.data.path
+    if path is not None and not path.is_absolute():
+        # An environment variable or --set gives a path from where the user stands; a written one, from the file.
+        beside = file.resolve().parent / path
+        if not beside.exists() and path.exists():
+            beside = path.resolve()
+        if not beside.exists():
+            raise ConfigError(f"{file}: data.path: no such folder: {beside}")
+        config = config.model_copy(update={"data": config.data.model_copy(update={"path": beside})})
+    return config

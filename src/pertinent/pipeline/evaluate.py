@@ -1,0 +1,137 @@
+"""The evaluation stage: every system's scores on the same held-out judgments, then the metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pertinent.bundle.scorer import Scorer, open_bundle
+from pertinent.data.build import load_dataset
+from pertinent.errors import DataError
+from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
+from pertinent.evaluation.classification import auroc
+from pertinent.features.lexical import FIELDS, bm25_scores
+from pertinent.files import read_parquet, write_parquet
+from pertinent.pipeline.config import EvaluationConfig
+from pertinent.progress import progress
+from pertinent.teacher.backbones import Backbone
+from pertinent.types import Scale, StageResult
+
+SYSTEMS = ("random", "majority", "bm25", "embedding", "teacher", "student")
+
+
+def evaluate_run(
+    config: EvaluationConfig,
+    data: Path,
+    text: Path,
+    teacher: Path,
+    student: Path,
+    out: Path,
+    *,
+    backbone: Backbone,
+    seed: int,
+) -> StageResult:
+    """Score the dev and test judgments with all six systems; write scores.parquet and the metrics files.
+
+    bm25 is BM25 on the title, on the body or their sum, whichever has the best dev AUROC. embedding is the cosine of
+    the teacher's own encoder before any tuning (``backbone``).
+    """
+    from pertinent.teacher.cross_encoder import load_teacher
+    from pertinent.teacher.embed import cosine_scores
+    from pertinent.teacher.precision import wants_bfloat16
+    from pertinent.teacher.score import score_pairs
+
+    dataset = load_dataset(data)
+    scale = dataset.scale
+    pairs = dataset.judgments.filter(pl.col("split") != "train")
+    texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
+    queries, item_texts = pairs["query"].to_list(), [texts[item] for item in pairs["item_id"]]
+    bundle = open_bundle(student)
+    bm25, bm25_fields = _bm25(pairs, bundle)
+
+    labeller = load_teacher(teacher)
+    embedding = cosine_scores(backbone, queries, item_texts, labeller.max_tokens)
+    with progress("evaluation: teacher", pairs.height, "pairs") as bar:
+        teacher_probs = score_pairs(
+            labeller, queries, item_texts, batch_tokens=4096, bfloat16=wants_bfloat16("auto"), progress=bar
+        )
+    student_probs = bundle.score_pairs(pairs.select("query", "item_id")).select(scale.probability_columns).to_numpy()
+
+    scores = pairs.select("query_id", "query", "item_id", "grade", "language", "split")
+    prior = training_prior(dataset.judgments.filter(pl.col("split") == "train")["grade"].to_numpy(), scale.n_grades)
+    scores = with_baselines(scores, prior, scale, seed=seed)
+    scores = scores.with_columns(pl.Series("bm25", bm25), pl.Series("embedding", embedding))
+    for name, probs in (("teacher", teacher_probs), ("student", student_probs)):
+        scores = with_system(scores, name, probs, scale)
+    write_parquet(out / "scores.parquet", scores)
+    found = evaluate(scores, scale, systems=SYSTEMS, slice_columns=config.slices, resamples=config.resamples, seed=seed)
+    write_evaluation(found, out)
+    counts = found.metrics["counts"] | {"bm25_fields": bm25_fields, "embedding": backbone.description}
+    return StageResult(counts)
+
+
+def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], scale: Scale) -> pl.DataFrame:
+    """Add a system's expected gain, by which it ranks, and its grade probabilities."""
+    gains = np.exp2(np.arange(scale.n_grades)) - 1.0
+    columns = [pl.Series(f"{name}.{p}", probs[:, k]) for k, p in enumerate(scale.probability_columns)]
+    return scores.with_columns(pl.Series(name, probs.astype(np.float64) @ gains), *columns)
+
+
+def evaluate_scores(table: Path, data: Path, *, resamples: int, seed: int = 0) -> dict[str, object]:
+    """Metrics of a stranger's scores on a run's held-out judgments.
+
+    table: Parquet or JSONL with query, item_id and score (higher is better) or p_1..p_n. data: the data folder of a
+    run, or the run folder. Raises DataError when a held-out pair has no score.
+    """
+    dataset = load_dataset(data / "data" if (data / "data" / "dataset.json").is_file() else data)
+    scale = dataset.scale
+    found = pl.read_ndjson(table) if table.suffix == ".jsonl" else read_parquet(table)
+    probabilities = list(scale.probability_columns)
+    has_probabilities = set(probabilities) <= set(found.columns)
+    wanted = probabilities if has_probabilities else ["score"]
+    absent = [column for column in ("query", "item_id", *wanted) if column not in found.columns]
+    if absent:
+        raise DataError(
+            f"{table}: expected columns query, item_id and score (or p_1..), found {', '.join(found.columns)}"
+        )
+    pairs = dataset.judgments.filter(pl.col("split") != "train")
+    joined = pairs.join(found.select("query", "item_id", *wanted), on=["query", "item_id"], how="left")
+    missing = joined.filter(pl.col(wanted[0]).is_null())
+    if missing.height:
+        row = missing.row(0, named=True)
+        raise DataError(
+            f"{table}: expected a score for each of {pairs.height:,} held-out pairs, found none for {missing.height:,}, "
+            f"first ({row['query']!r}, {row['item_id']})"
+        )
+    scores = joined.select("query_id", "query", "item_id", "grade", "language", "split")
+    if has_probabilities:
+        scores = with_system(scores, "scores", joined.select(probabilities).to_numpy(), scale)
+    else:
+        scores = scores.with_columns(joined["score"].cast(pl.Float64).alias("scores"))
+    return evaluate(scores, scale, systems=["scores"], resamples=resamples, seed=seed).metrics
+
+
+def _bm25(pairs: pl.DataFrame, bundle: Scorer) -> tuple[NDArray[np.float64], str]:
+    """The best of BM25 on the title, on the body and their sum, by mean AUROC on dev."""
+    by_field = {field: np.empty(pairs.height) for field in FIELDS}
+    indexed = pairs.with_row_index("row")
+    for (query,), group in indexed.group_by(["query"], maintain_order=True):
+        rows = np.array([bundle.row_of[item] for item in group["item_id"]], dtype=np.int64)
+        items = bundle.lexical.take(rows)
+        for field in FIELDS:
+            by_field[field][group["row"].to_numpy()] = bm25_scores(str(query), items, bundle.statistics, field)
+    candidates = {**by_field, "+".join(FIELDS): sum(by_field.values(), np.zeros(pairs.height))}
+    dev = (pairs["split"] == "dev").to_numpy()
+    grades = pairs["grade"].to_numpy()[dev]
+
+    def quality(name: str) -> float:
+        areas = [auroc(grades >= k, candidates[name][dev]) for k in range(1, bundle.scale.n_grades)]
+        return float(np.mean([area for area in areas if area is not None]))
+
+    if not dev.any():
+        raise DataError("evaluation: expected judgments in split dev, found none")
+    best = max(candidates, key=quality)
+    return candidates[best], best

@@ -1,0 +1,92 @@
+"""`pertinent run`: the chain from a data set to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pertinent.config import Config
+from pertinent.data.build import build_dataset
+from pertinent.errors import ConfigError
+from pertinent.files import read_json
+from pertinent.pipeline.config import RunConfig
+from pertinent.pipeline.stage import run_stage, source_hash
+from pertinent.progress import say
+from pertinent.report import write_report
+from pertinent.text.build import build_text
+from pertinent.types import StageResult
+
+STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
+
+
+def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, Any]:
+    """Run the stages in order up to ``until``; finished ones are skipped, a cut-off one is continued.
+
+    Returns {"run", "stages": {name: manifest}, "report": path or None, "metrics": evaluation/metrics.json or None}.
+    Raises ConfigError for an unknown stage, and what the stages raise.
+    """
+    if until not in STAGES:
+        raise ConfigError(f"--until: expected one of {', '.join(STAGES)}, found {until}")
+    folder = config.folder
+    manifests: dict[str, dict[str, Any]] = {}
+
+    def stage(name: str, part: Config, inputs: dict[str, str], work: Callable[[Path], StageResult]) -> None:
+        if STAGES.index(name) <= STAGES.index(until):
+            dumped = part.model_dump(mode="json")
+            manifests[name] = run_stage(name, folder / name, config=dumped, seed=config.seed, inputs=inputs, work=work)
+
+    def keys(*names: str) -> dict[str, str]:
+        return {name: manifests[name]["key"] for name in names if name in manifests}
+
+    source = {"source": source_hash(config.data.path)}
+    stage("data", config.data, source, lambda out: build_dataset(config.data, out))
+    if until == "data":
+        return _outcome(folder, manifests)
+
+    # Only from here on is the training stack needed; `pertinent run --until data` works without it.
+    from pertinent.teacher.backbones import resolve_backbone
+
+    backbone = resolve_backbone(config.teacher.backbone)
+    data, text, teacher, labels, student = (folder / name for name in STAGES[:5])
+    stage(
+        "text",
+        config.text,
+        {**keys("data"), "tokenizer": backbone.description},
+        lambda out: build_text(config.text, data, out, tokenizer_file=backbone.tokenizer_file),
+    )
+
+    def train_the_teacher(out: Path) -> StageResult:
+        from pertinent.teacher.train import train_teacher
+
+        return train_teacher(config.teacher, data, text, out, backbone=backbone, seed=config.seed)
+
+    def label(out: Path) -> StageResult:
+        from pertinent.labelling.label import label_pairs
+
+        return label_pairs(config.labels, data, text, teacher, out, seed=config.seed)
+
+    def train_the_student(out: Path) -> StageResult:
+        from pertinent.student.train import train_student
+
+        return train_student(config.student, data, text, labels, out, seed=config.seed)
+
+    def measure(out: Path) -> StageResult:
+        from pertinent.pipeline.evaluate import evaluate_run
+
+        return evaluate_run(config.evaluation, data, text, teacher, student, out, backbone=backbone, seed=config.seed)
+
+    stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
+    stage("labels", config.labels, keys("data", "text", "teacher"), label)
+    stage("student", config.student, keys("data", "text", "labels"), train_the_student)
+    stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
+    return _outcome(folder, manifests)
+
+
+def _outcome(folder: Path, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"run": str(folder), "stages": manifests, "report": None, "metrics": None}
+    if "evaluation" in manifests:
+        outcome["metrics"] = read_json(folder / "evaluation" / "metrics.json")
+        outcome["report"] = str(write_report(folder))
+        say(f"report: {outcome['report']}")
+    return outcome

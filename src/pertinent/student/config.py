@@ -1,0 +1,25 @@
+"""Configuration of the student stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pertinent.config import Config
+
+
+class StudentConfig(Config):
+    """A feed-forward network over lexical features and static token vectors, learning soft grades.
+
+    The defaults were chosen on the Home Depot dev split; benchmarks/LOG.md holds the figures.
+    """
+
+    dimensions: int = Field(default=64, ge=4, le=256, description="of a token vector")
+    hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
+    epochs: int = Field(default=12, ge=1, description="passes over the labels at most")
+    patience: int = Field(default=3, ge=1, description="epochs without a better dev AUROC before training stops")
+    batch_size: int = Field(default=512, ge=1, description="pairs an optimiser step")
+    learning_rate: float = Field(default=1e-3, gt=0, description="of the network; decays to zero along a cosine")
+    vector_learning_rate: float = Field(default=2e-3, gt=0, description="of the token vectors and weights")
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="of hidden units and vectors")
+    probe_pairs: int = Field(default=1000, ge=1, description="pairs replayed by the parity gate")

@@ -1,0 +1,73 @@
+"""The student network in torch: token vectors, their interactions, and a feed-forward network to n grades."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pertinent.features.ragged import Ragged
+
+
+class StudentHead(nn.Module):
+    """Vectors and features -> grade logits; the part that is exported.
+
+    forward: query (1 or B, d), items (B, d), features (B, F), all float32 -> logits (B, n).
+    The features are standardised inside, with the training set's mean and deviation.
+    """
+
+    def __init__(
+        self, dimensions: int, mean: NDArray[np.float32], std: NDArray[np.float32], hidden: tuple[int, ...],
+        n_grades: int, dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("scale", torch.from_numpy(1.0 / np.maximum(std, 1e-3)))
+        self.vector_dropout = nn.Dropout(dropout)
+        width = 4 * dimensions + 1 + mean.size
+        layers: list[nn.Module] = []
+        for units in hidden:
+            layers += [nn.Linear(width, units), nn.ReLU(), nn.Dropout(dropout)]
+            width = units
+        self.layers = nn.Sequential(*layers, nn.Linear(width, n_grades))
+
+    def forward(self, query: Tensor, items: Tensor, features: Tensor) -> Tensor:
+        query = query + torch.zeros_like(items)
+        cosine = (query * items).sum(1, keepdim=True)
+        # Unit vectors have entries of about 1/sqrt(d); scaled up, they weigh as much as a standardised feature.
+        root = items.shape[1] ** 0.5
+        vectors = torch.cat([query, items, (query - items).abs(), query * items * root], dim=1) * root
+        standardised = ((features - self.mean) * self.scale).clamp(-5.0, 5.0)
+        logits: Tensor = self.layers(torch.cat([self.vector_dropout(vectors), cosine * 4.0, standardised], dim=1))
+        return logits
+
+
+class StaticTable(nn.Module):
+    """Token vectors with a learned weight a token; a text is the normalised weighted sum of its tokens'.
+
+    vectors: (V, d) float32, where to start from. weights: (V,) float32 > 0, where to start from.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.from_numpy(vectors.copy()))
+        self.log_weights = nn.Parameter(torch.from_numpy(np.log(weights)))
+
+    def forward(self, tokens: Tensor, starts: Tensor) -> Tensor:
+        """tokens: (total,) int64; starts: (B,) int64 -> (B, d) unit vectors; zeros for an empty text."""
+        weights = torch.exp(self.log_weights[tokens])
+        sums = nn.functional.embedding_bag(tokens, self.vectors, starts, mode="sum", per_sample_weights=weights)
+        norms = sums.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        return sums / norms
+
+    def weighted(self) -> NDArray[np.float32]:
+        """The served table: each vector times its weight, rounded to float16 as it is stored: (V, d) float32."""
+        with torch.no_grad():
+            table = (self.vectors * torch.exp(self.log_weights)[:, None]).numpy()
+        return table.astype(np.float16).astype(np.float32)
+
+
+def bags(tokens: Ragged) -> tuple[Tensor, Tensor]:
+    """A Ragged as the (tokens, starts) that StaticTable reads, both int64."""
+    return torch.from_numpy(tokens.values.astype(np.int64)), torch.from_numpy(tokens.starts[:-1].copy())
