@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import pytest
+# Tiny models are slower on two threads than on one; also for the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
 
 TINY_WORDS = [
     "red",

@@ -11,9 +11,11 @@ import pytest
 
 from pertinent.data.build import Dataset, build_dataset, load_dataset
 from pertinent.data.config import DataConfig
+from pertinent.data.esci import EXAMPLES, PRODUCTS
 from pertinent.types import StageResult
 
 N_QUERIES = 60  # "q 0" .. "q 59": 45 in train, 8 in dev, 7 in test
+N_ESCI = 120
 Write = Callable[..., Path]
 Build = Callable[..., tuple[Dataset, pl.DataFrame, StageResult]]
 
@@ -60,3 +62,41 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PERTINENT_DATA is unset: no real judged data here")
     return Path(folder)
+
+
+@pytest.fixture
+def official_esci(tmp_path: Path) -> Path:
+    """120 queries in two marketplaces: every fifth one in the release's own test split, every second small."""
+    folder = tmp_path / "esci"
+    folder.mkdir()
+    rows = [
+        {
+            "example_id": k,
+            "query": f"query {k % N_ESCI}",
+            "query_id": k % N_ESCI,
+            "product_id": f"{locale}{k % 37}",
+            "product_locale": locale,
+            "esci_label": "ISCE"[k % 4],
+            "small_version": int(k % N_ESCI % 2),
+            "large_version": 1,
+            "split": "test" if k % N_ESCI % 5 == 0 else "train",
+        }
+        for locale in ("us", "jp")
+        for k in range(2 * N_ESCI)
+    ]
+    pl.DataFrame(rows).write_parquet(folder / EXAMPLES)
+    products = [
+        {
+            "product_id": f"{locale}{k}",
+            "product_title": f"Title {k}",
+            "product_description": None,
+            "product_bullet_point": "one\n\ntwo" if k % 2 else None,
+            "product_brand": "Acme",
+            "product_color": "red",
+            "product_locale": locale,
+        }
+        for locale in ("us", "jp")
+        for k in range(50)
+    ]
+    pl.DataFrame(products).write_parquet(folder / PRODUCTS)
+    return folder

@@ -25,12 +25,12 @@ NOON = dt.datetime(2024, 5, 1, 12, 0, tzinfo=dt.UTC)
         "1714564800000000",
     ],
 )
-def test_every_way_to_write_a_time_is_read_as_utc(write, build, written: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_way_to_write_a_time_is_read_as_utc(write, build, written: str) -> None:
     dataset, _, _ = build(write(log=f"timestamp,query,item_id,action\n{written},q 1,i1,click\n"))
     assert dataset.log.collect()["timestamp"].to_list() == [NOON]
 
 
-def test_a_log_row_is_keyed_and_split_as_its_query_is(write, build) -> None:  # type: ignore[no-untyped-def]
+def test_a_log_row_is_keyed_and_split_as_its_query_is(write, build) -> None:
     log = "timestamp,query,item_id,action,position,user\n2024-05-01,Q  1,i1,Long Click,3,u1\n,never judged,i2,save,,\n"
     dataset, quarantine, result = build(write(log=log))
     rows = dataset.log.collect()
@@ -44,7 +44,7 @@ def test_a_log_row_is_keyed_and_split_as_its_query_is(write, build) -> None:  # 
     assert result.counts["log"] == 2
 
 
-def test_a_judged_query_has_the_split_of_its_judgments_in_the_log(write, build) -> None:  # type: ignore[no-untyped-def]
+def test_a_judged_query_has_the_split_of_its_judgments_in_the_log(write, build) -> None:
     rows = [f"q{k},i{k % 20},{k % 5},{('train', 'dev', 'test')[k % 3]},id{k}" for k in range(30)]
     judgments = "query,item_id,grade,split,query_id\n" + "\n".join(rows)
     log = "query,item_id,action\n" + "\n".join(f"Q{k},i1,click" for k in range(30))
@@ -54,7 +54,7 @@ def test_a_judged_query_has_the_split_of_its_judgments_in_the_log(write, build) 
     assert found["query_id"].to_list() == [f"id{k}" for k in range(30)]
 
 
-def test_broken_log_rows_are_quarantined(write, build) -> None:  # type: ignore[no-untyped-def]
+def test_broken_log_rows_are_quarantined(write, build) -> None:
     log = (
         "timestamp,query,item_id,action,position\nyesterday,q 1,i1,click,1\n2024-05-01,q 1,i1,purchase,1\n"
         "2024-05-01,q 1,i1,click,-1\n2024-05-01,,i1,click,1\n2024-05-01,q 1,gone,click,1\n2024-05-01,q 1,i1,click,1\n"
@@ -70,7 +70,7 @@ def test_broken_log_rows_are_quarantined(write, build) -> None:  # type: ignore[
     assert dataset.log.collect().height == 1
 
 
-def test_items_that_left_the_catalogue_do_not_stop_the_stage_but_a_wholly_unknown_log_does(write, build) -> None:  # type: ignore[no-untyped-def]
+def test_items_that_left_the_catalogue_do_not_stop_the_stage_but_a_wholly_unknown_log_does(write, build) -> None:
     header = "query,item_id,action\n"
     _, quarantine, _ = build(write(log=header + "q 1,gone,click\nq 1,gone,click\nq 1,i1,click\n"))
     assert quarantine.height == 2
@@ -78,7 +78,7 @@ def test_items_that_left_the_catalogue_do_not_stop_the_stage_but_a_wholly_unknow
         build(write(log=header + "q 1,gone,click\nq 1,gone,click\n"))
 
 
-def test_typed_times_are_kept(write, build) -> None:  # type: ignore[no-untyped-def]
+def test_typed_times_are_kept(write, build) -> None:
     folder: Path = write()
     frame = pl.DataFrame({"timestamp": [NOON], "query": ["q 1"], "item_id": ["i1"], "action": ["click"]})
     frame.write_parquet(folder / "log.parquet")

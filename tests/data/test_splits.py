@@ -20,6 +20,8 @@ from pertinent.data.splits import (
 )
 from pertinent.errors import ConfigError
 
+FROZEN = {"rain shower": "test", "angle bracket": "train", "q 9": "dev", "deck over": "train"}
+
 
 @pytest.mark.parametrize(
     "same", ["Rain Shower ", "rain shower", "RAIN\t shower", "rain\u3000shower", "ｒａｉｎ shower"]
@@ -39,10 +41,7 @@ def test_the_query_id_and_the_split_are_those_of_the_stated_hash() -> None:
 
 def test_a_fixed_query_of_each_split_never_moves() -> None:
     # Frozen values: every benchmark rests on them.
-    assert {text: split_of(text) for text in ("rain shower", "angle bracket", "q 2", "deck over")} == FROZEN
-
-
-FROZEN = {"rain shower": "train", "angle bracket": "train", "q 2": "train", "deck over": "train"}
+    assert {text: split_of(text) for text in FROZEN} == FROZEN
 
 
 def test_shares_are_met_on_many_queries() -> None:

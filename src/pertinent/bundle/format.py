@@ -82,7 +82,7 @@ def write_statistics(folder: Path, statistics: CorpusStatistics) -> None:
     ordered = sorted(statistics.terms, key=statistics.terms.__getitem__)
     lengths = dict(statistics.mean_length)
     write_json(folder / "terms.json", {"terms": ordered, "mean_length": lengths, "n_items": statistics.n_items})
-    np.savez(folder / "idf.npz", **{field: statistics.idf[field] for field in FIELDS})
+    _save_arrays(folder / "idf.npz", {field: statistics.idf[field] for field in FIELDS})
 
 
 def read_statistics(folder: Path) -> CorpusStatistics:
@@ -99,12 +99,12 @@ def write_items(folder: Path, ids: list[str], vectors: NDArray[np.float32], lexi
     (folder / "items").mkdir(exist_ok=True)
     write_json(folder / "items" / "ids.json", ids)
     np.save(folder / "items" / "vectors.npy", vectors, allow_pickle=False)
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for field in FIELDS:
         for name, ragged in (("terms", lexical.terms[field]), ("trigrams", lexical.trigrams[field])):
             arrays[f"{field}.{name}.values"] = ragged.values
             arrays[f"{field}.{name}.starts"] = ragged.starts
-    np.savez(folder / "items" / "terms.npz", **arrays)
+    _save_arrays(folder / "items" / "terms.npz", arrays)
 
 
 def read_items(folder: Path) -> tuple[list[str], NDArray[np.float32], LexicalItems]:
@@ -119,3 +119,7 @@ def read_items(folder: Path) -> tuple[list[str], NDArray[np.float32], LexicalIte
             for name in ("terms", "trigrams")
         }
     return ids, vectors, LexicalItems(ragged["terms"], ragged["trigrams"])
+
+
+def _save_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    np.savez(file, allow_pickle=False, **arrays)

@@ -17,7 +17,13 @@ def import_(
     out: Annotated[Path, typer.Argument(help="the dataset folder to write")],
 ) -> None:
     """Make a dataset folder (items, judgments, log, dataset.yaml) from a known public set."""
-    from pertinent.data.importing import import_dataset
+    from typing import get_args
 
-    result = import_dataset(name, source, out)
+    from pertinent.data.importing import ImportName, import_dataset
+    from pertinent.errors import ConfigError
+
+    names: dict[str, ImportName] = {known: known for known in get_args(ImportName)}
+    if name not in names:
+        raise ConfigError(f"import: expected one of {', '.join(names)}, found {name}")
+    result = import_dataset(names[name], None if str(source) == "-" else source, out)
     emit({"dataset": str(out), "counts": dict(result.counts), "quarantined": dict(result.quarantined or {})})

@@ -123,10 +123,11 @@ def warnings_of(checked: Checked) -> list[str]:
 
 def _read(config: DataConfig, scratch: Path) -> Source:
     if config.reader == "pinboard":
-        from pertinent.data.pinboard import generate_pinboard
+        from pertinent.data.pinboard import PinboardSize, generate_pinboard
 
         scratch.mkdir(parents=True, exist_ok=True)
-        generate_pinboard(scratch, config.pinboard.seed)
+        size = PinboardSize.tiny() if config.pinboard.size == "tiny" else PinboardSize()
+        generate_pinboard(scratch, config.pinboard.seed, size)
         return read_folder(scratch, config)
     if config.path is None or not config.path.exists():
         raise DataError(f"{config.path}: no such folder (data.path)")

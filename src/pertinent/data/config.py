@@ -71,6 +71,7 @@ class PinboardConfig(Config):
     """The generated catalogue."""
 
     seed: int = Field(default=0, ge=0, description="the frozen version of Pinboard is seed 0")
+    size: Literal["default", "tiny"] = Field(default="default", description="tiny is for tests: 150 items")
 
 
 class DataConfig(Config):

@@ -101,7 +101,7 @@ def evaluate(
             },
             "counts": _counts(dev, judgments, scale),
         }
-    document["notes"] = notes + _notes(judgments, measured)
+    document["notes"] = notes + _notes(judgments, measured) + _ece_notes(overall)
     return Evaluation(document, _reliability(judgments, measured, maps), _confusion(judgments, measured, scale))
 
 
@@ -261,6 +261,15 @@ def _notes(judgments: Judgments, systems: Sequence[SystemScores]) -> list[str]:
     return notes + [
         f"{name}: all test scores are equal, so its ranking figures are those of chance" for name in constant
     ]
+
+
+def _ece_notes(measured: Mapping[str, dict[str, Any]]) -> list[str]:
+    found = []
+    for name, intervals in measured["intervals"].items():
+        ece, interval = measured["systems"][name]["ece"], intervals["ece"]
+        if interval and not interval[0] <= ece <= interval[1]:
+            found.append(f"{name}: resampling adds noise to ece, so its interval lies above the value")
+    return found
 
 
 def _reliability(

@@ -69,7 +69,8 @@ def read_system(frame: pl.DataFrame, name: str, scale: Scale) -> SystemScores:
     if len(present) < len(columns):
         absent = sorted(set(columns) - set(present))
         raise DataError(f"system {name}: expected {len(columns)} columns of probabilities, absent {', '.join(absent)}")
-    probs = _checked_probs(np.stack([_numbers(frame[column]) for column in columns], axis=1), name)
+    probs = np.stack([_numbers(frame[column]) for column in columns], axis=1)
+    _check_probs(frame, probs, name)
     predicted = classification.most_likely(probs)
     if f"{name}.grade" in frame.columns:
         predicted = _checked_grades(frame[f"{name}.grade"], name, scale)
@@ -127,7 +128,11 @@ def _grade_statistics(judgments: Judgments, system: SystemScores) -> dict[str, S
 
 
 def _ece(judgments: Judgments, confidence: Floats, correct: NDArray[np.bool_]) -> Summed:
-    """ECE by query. The bins are those of all pairs, kept under every resample."""
+    """ECE by query. The bins are those of all pairs, kept under every resample.
+
+    A resample adds noise to the gap of every bin, and ECE takes the gap's size, so the interval lies too high: for a
+    well calibrated system it may not reach down to the value itself.
+    """
     n_bins = classification.N_BINS
     cells = judgments.queries * n_bins + classification.equal_mass_bins(confidence)
     gaps = np.bincount(cells, weights=confidence - correct, minlength=judgments.n_queries * n_bins)
@@ -140,15 +145,15 @@ def _numbers(column: pl.Series) -> Floats:
     return column.cast(pl.Float64).to_numpy()
 
 
-def _checked_probs(probs: Floats, name: str) -> Floats:
-    wrong = ~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) <= 1e-3))
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
+def _check_probs(frame: pl.DataFrame, probs: Floats, name: str) -> None:
+    wrong = np.flatnonzero(~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) <= 1e-3)))
+    if wrong.size:
+        query, item = frame.select("query_id", "item_id").row(int(wrong[0]))
+        found = [round(float(p), 6) for p in probs[wrong[0]]]
         raise DataError(
-            f"system {name}: probabilities must be at least 0 and sum to 1, row {first + 1} has "
-            f"{[round(float(p), 6) for p in probs[first]]} ({int(wrong.sum())} such rows)"
+            f"system {name}: query {query}, item {item}: probabilities must be at least 0 and sum to 1, "
+            f"found {found} ({wrong.size} such pairs)"
         )
-    return probs
 
 
 def _checked_grades(column: pl.Series, name: str, scale: Scale) -> Ints:

@@ -48,4 +48,5 @@ def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.flo
     if tokens.values.size:
         sums[filled] = np.add.reduceat(vectors[tokens.values], tokens.starts[:-1][filled], axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    return (sums / np.maximum(norms, 1e-6)).astype(np.float32)
+    unit: NDArray[np.float32] = sums / np.maximum(norms, np.float32(1e-6))
+    return unit

@@ -28,7 +28,7 @@ SYSTEM_DEFINITIONS = {
     "Student": "The small network that is served; trained on the teacher's soft labels.",
 }
 
-SLICES = {"language": "language", "query_length": "query length", "query_words": "query length", "grade": "grade"}
+SLICES = {"query_words": "query length in words"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def metrics_of(n_grades: int) -> tuple[Metric, ...]:
         Metric(
             "sdcg@20",
             "sDCG@20",
-            "As nDCG@20, but the ideal is a list of 20 items of the top grade, so queries with little to find weigh less.",
+            "As nDCG@20, but the ideal is a list of 20 items of the top grade, so a query with little to find cannot reach 1.",
         ),
         Metric(
             "precision@8",

@@ -74,13 +74,17 @@ class Drawing:
         else:
             self.path([(x, y - size), (x + size, y + size * 0.8), (x - size, y + size * 0.8)], css, True)
 
+    def inside(self) -> Markup:
+        """What was drawn, without the ``<svg>`` around it."""
+        return Markup("").join(self._parts)
+
     def render(self) -> Markup:
         """The whole ``<svg>`` element."""
         head = Markup(
             '<svg class="plot" role="img" viewBox="0 0 {w} {h}" aria-labelledby="{i}-title {i}-desc">'
             '<title id="{i}-title">{title}</title><desc id="{i}-desc">{description}</desc>'
         ).format(w=_px(self.width), h=_px(self.height), i=self.ident, title=self.title, description=self.description)
-        return Markup("").join([head, *self._parts, Markup("</svg>")])
+        return head + self.inside() + Markup("</svg>")
 
     def _add(self, template: str, *values: str) -> None:
         self._parts.append(Markup(template).format(*(escape(value) for value in values)))
@@ -97,7 +101,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
         return [low]
     rough = (high - low) / max(about, 1)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
+    step = power * min((1, 2, 5, 10), key=lambda m: abs(math.log(power * m / rough)))
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [k * step for k in range(first, last + 1)]

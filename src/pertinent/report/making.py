@@ -70,7 +70,9 @@ def curves(run: RunFiles) -> list[Curve]:
     for stage, records in run.histories.items():
         keys = sorted({key for record in records for key in record} - {"step", "epoch"})
         series = {key: line for key in keys if (line := _line(records, key))}
-        losses = {key: series.pop(key) for key in ("loss", "dev_loss") if key in series}
+        losses: dict[str, list[tuple[float, float]]] = {
+            key: series.pop(key) for key in ("loss", "dev_loss") if key in series
+        }
         if losses:
             found.append(Curve(f"{stage.capitalize()}: {' and '.join(_words(k) for k in losses)}", losses))
         found += [Curve(f"{stage.capitalize()}: {_words(key)}", {key: line}) for key, line in series.items()]

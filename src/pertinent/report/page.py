@@ -73,8 +73,9 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
     n_grades = run.n_grades
     return {
         "run": run,
-        "dataset_name": str(run.dataset.get("name") or ""),
+        "facts": _facts(run),
         "banner": GENERATED_BANNER if run.dataset.get("generated") is True else "",
+        "note": str(run.dataset.get("note") or ""),
         "headline": tables.headline(results, n_grades),
         "has_metrics": bool(results.systems),
         "table": tables.system_table(results, n_grades),
@@ -89,7 +90,6 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "worst": worst_queries(run),
         "cutoff": CUTOFF,
         "stages": making.stage_rows(run),
-        "total_time": numbers.duration(making.total_seconds(run)),
         "versions": making.versions(run),
         "metrics": metrics_of(n_grades),
         "system_definitions": SYSTEM_DEFINITIONS,
@@ -98,6 +98,20 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "slice_name": slice_name,
         **_figures(run, results),
     }
+
+
+def _facts(run: RunFiles) -> list[tuple[str, str]]:
+    """The few facts under the headline, as far as they are known."""
+    seconds = making.total_seconds(run)
+    facts = {
+        "Data": str(run.dataset.get("name") or ""),
+        "Licence": str(run.dataset.get("licence") or ""),
+        "Grades": f"L1 to L{run.n_grades}",
+        "Languages": ", ".join(_texts(run.dataset.get("languages"))),
+        "Time of all stages": numbers.duration(seconds) if seconds > 0 else "",
+        "pertinent": making.versions(run),
+    }
+    return [(name, value) for name, value in facts.items() if value]
 
 
 def _figures(run: RunFiles, results: Results) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pertinent.report.definitions import Metric, system_name
+from pertinent.report.definitions import Metric, slice_name, system_name
 from pertinent.report.drawing import Drawing, Scale, system_class, tick_text, ticks
 from pertinent.report.numbers import decimals, interval_text
 from pertinent.report.tables import Results, SliceTable
@@ -59,7 +59,7 @@ def threshold_panel(
 def slice_panel(ident: str, table: SliceTable, axis: tuple[float, float]) -> Markup:
     """A line a slice: every system's mark on a common axis, with the student's 95% interval."""
     height = 34.0 + 25 * len(table.rows) + 22
-    title = f"{table.metric.name} by {table.column.replace('_', ' ')}"
+    title = f"{table.metric.name} by {slice_name(table.column)}"
     said = (
         f"{row.value}: student {_spoken(row.results, 'student', table.metric)}, {row.verdict}" for row in table.rows
     )
@@ -89,10 +89,9 @@ def legend(systems: Sequence[str]) -> Markup:
     for system in systems:
         drawing = Drawing("", 14, 14, "", "")
         drawing.mark(system, 7, 7, 4.5)
-        inside = Markup("").join(drawing._parts)
         items.append(
             Markup('<li><svg class="key" aria-hidden="true" viewBox="0 0 14 14">{}</svg>{}</li>').format(
-                inside, system_name(system)
+                drawing.inside(), system_name(system)
             )
         )
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))

@@ -37,7 +37,8 @@ class Confusion:
     def shares(self) -> NDArray[np.float64]:
         """Each row's counts as shares of the row; 0 in a row without a pair. Shape (n, n)."""
         totals = self.counts.sum(axis=1, keepdims=True)
-        return np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        shares: NDArray[np.float64] = np.divide(self.counts, totals, out=np.zeros(self.counts.shape), where=totals > 0)
+        return shares
 
 
 def reliabilities(run: RunFiles) -> list[Reliability]:

@@ -154,8 +154,9 @@ def gain(results: Results, metric: Metric) -> Gain:
     kept, note = _kept(bm25, teacher, student)
     if kept is not None and _overlap(results.interval("bm25", metric.key), results.interval("teacher", metric.key)):
         note = "the intervals of the teacher and BM25 overlap, so this share is uncertain"
-    cells = (results.cell(system, metric) for system in ("bm25", "student", "teacher"))
-    return Gain(metric, *cells, _difference(teacher, bm25), _difference(student, bm25), kept, note)
+    bm25_cell, student_cell, teacher_cell = (results.cell(s, metric) for s in ("bm25", "student", "teacher"))
+    differences = (_difference(teacher, bm25), _difference(student, bm25))
+    return Gain(metric, bm25_cell, student_cell, teacher_cell, *differences, kept, note)
 
 
 def _kept(bm25: float | None, teacher: float | None, student: float | None) -> tuple[float | None, str]:

@@ -22,6 +22,8 @@ class StudentHead(nn.Module):
         n_grades: int, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("scale", torch.from_numpy(1.0 / np.maximum(std, 1e-3)))
         self.vector_dropout = nn.Dropout(dropout)
@@ -59,7 +61,8 @@ class StaticTable(nn.Module):
         weights = torch.exp(self.log_weights[tokens])
         sums = nn.functional.embedding_bag(tokens, self.vectors, starts, mode="sum", per_sample_weights=weights)
         norms = sums.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        return sums / norms
+        unit: Tensor = sums / norms
+        return unit
 
     def weighted(self) -> NDArray[np.float32]:
         """The served table: each vector times its weight, rounded to float16 as it is stored: (V, d) float32."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pertinent.errors import ConfigError, ModelError
+from pertinent.files import read_json
 from pertinent.progress import say
 from pertinent.teacher import packaged
 
@@ -51,17 +52,25 @@ def resolve_backbone(name: str) -> Backbone:
 
 def load_encoder(backbone: Backbone) -> PreTrainedModel:
     """The encoder in float32 and eval mode. Encoder-only and encoder-decoder models give their encoder."""
+    return packaged.load_packaged_e5() if backbone.folder is None else load_encoder_folder(backbone.folder)
+
+
+def load_encoder_folder(folder: Path) -> PreTrainedModel:
+    """The encoder of a Hugging Face folder, in float32 and eval mode. Raises ModelError when it cannot be loaded."""
     import torch
     from transformers import AutoModel
+    from transformers.utils import logging
 
-    if backbone.folder is None:
-        return packaged.load_packaged_e5()
+    logging.disable_progress_bar()
+    # A BERT-like model would otherwise draw a random pooler, which nothing here reads.
+    kind = read_json(folder / "config.json").get("model_type", "")
+    options = {"add_pooling_layer": False} if kind in {"bert", "roberta", "xlm-roberta"} else {}
     try:
-        model = AutoModel.from_pretrained(backbone.folder, dtype=torch.float32)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, **options)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{backbone.folder}: cannot load an encoder: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"{folder}: cannot load an encoder: {str(error).splitlines()[0]}") from None
     if not hasattr(model.get_input_embeddings(), "weight"):
-        raise ModelError(f"{backbone.folder}: expected a text encoder, found {type(model).__name__}")
+        raise ModelError(f"{folder}: expected a text encoder, found {type(model).__name__}")
     return (model.get_encoder() if model.config.is_encoder_decoder else model).eval()
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pertinent.errors import ModelError
 from pertinent.files import read_json, write_json
-from pertinent.teacher.backbones import Backbone, load_encoder
+from pertinent.teacher.backbones import Backbone, load_encoder, load_encoder_folder
 from pertinent.teacher.config import TeacherConfig
 
 FORMAT = 1
@@ -39,9 +39,10 @@ class CrossEncoder(nn.Module):
         self.pooling = pooling
         hidden = encoder.config.hidden_size
         self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, n_grades))
-        for layer in (self.head[0], self.head[2]):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        for layer in self.head:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, target_probs: Tensor | None = None
@@ -183,7 +184,7 @@ def load_teacher(folder: Path) -> Teacher:
     settings = read_json(folder / "teacher.json")
     if settings.get("format") != FORMAT:
         raise ModelError(f"{folder}/teacher.json: expected format {FORMAT}, found {settings.get('format')}")
-    encoder = AutoModel.from_pretrained(folder / "encoder", dtype=torch.float32, **_without_pooler(folder))
+    encoder = load_encoder_folder(folder / "encoder")
     model = CrossEncoder(encoder, settings["n_grades"], settings["pooling"])
     try:
         model.head.load_state_dict(load_file(folder / "head.safetensors"))
@@ -205,12 +206,6 @@ def load_teacher(folder: Path) -> Teacher:
         pad_id=pad_id_of(tokenizer, encoder),
         teacher_id=settings["weights"][:16],
     )
-
-
-def _without_pooler(folder: Path) -> dict[str, bool]:
-    # BERT-like models would otherwise draw a random pooler that no weight of ours fills.
-    kind = read_json(folder / "encoder" / "config.json").get("model_type", "")
-    return {"add_pooling_layer": False} if kind in {"bert", "roberta", "xlm-roberta"} else {}
 
 
 def _probe_logits(model: CrossEncoder, tokenizer: Tokenizer, settings: dict[str, Any]) -> NDArray[np.float32]:

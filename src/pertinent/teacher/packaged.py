@@ -103,7 +103,7 @@ def read_e5_file(path: Path) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:
     data = path.read_bytes()
     if data[:4] != b"E5S1":
         raise ModelError(f"{path}: expected the magic E5S1, found {data[:4]!r}")
-    *sizes, epsilon, _ = struct.unpack_from("<7ifi", data, 8)
+    header = E5Header(*struct.unpack_from("<7if", data, 8))
     offset = 8 + 36
     n_pieces, blob_bytes = struct.unpack_from("<i16xQ", data, offset)
     offset += 28 + 4 * (n_pieces + 1) + 4 * n_pieces + blob_bytes
@@ -118,7 +118,7 @@ def read_e5_file(path: Path) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:
         kind, count, start, n_bytes = struct.unpack_from("<BIQQ", data, offset + 2 + n_name)
         offset += 2 + n_name + 21
         tensors[_bert_name(name)] = _values(data[start : start + n_bytes], kind, count)
-    return E5Header(*sizes, epsilon=epsilon), tensors
+    return header, tensors
 
 
 def _bert_name(name: str) -> str:

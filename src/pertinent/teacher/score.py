@@ -35,7 +35,8 @@ def score_pairs(
     probs = (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
     if progress is not None:
         progress.advance(len(pairs) - len(rows))
-    return probs[[index[pair] for pair in pairs]]
+    ordered: NDArray[np.float32] = probs[[index[pair] for pair in pairs]]
+    return ordered
 
 
 def score_rows(

@@ -83,7 +83,7 @@ def train_teacher(
         scaling = TemperatureScaling.fit(logits, grades)
         probs = scaling.probabilities(logits)
         loss = log_loss(grades, probs)
-        return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs), "temperature": scaling.temperature}
+        return {"dev_loss": loss or 0.0, "dev_auroc": mean_auroc(grades, probs), "temperature": scaling.temperature}
 
     _keep_complete(out / "checkpoints")
     trainer = _trainer(config, model, pairs, compact_pad_id, out, seed, judge)

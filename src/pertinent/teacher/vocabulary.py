@@ -35,7 +35,7 @@ class CompactVocabulary:
     def swap_in(self) -> None:
         """Give the encoder the small table; batches must be mapped through `rows`."""
         rows = self._full.weight.detach()[torch.from_numpy(self._kept)].clone()
-        self._encoder.set_input_embeddings(nn.Embedding.from_pretrained(rows, freeze=False))
+        self._encoder.set_input_embeddings(nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows))
 
     def swap_out(self) -> None:
         """Write the trained rows into the full table and give that back to the encoder."""
@@ -58,4 +58,5 @@ def static_vectors(encoder: PreTrainedModel, dimensions: int = STATIC_DIMENSIONS
     centred = words - words.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
     vectors = centred @ axes[:, ::-1][:, :dimensions]
-    return (vectors / np.linalg.norm(vectors, axis=1).mean()).astype(np.float16)
+    unit: NDArray[np.float16] = (vectors / np.linalg.norm(vectors, axis=1).mean()).astype(np.float16)
+    return unit

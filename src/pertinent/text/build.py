@@ -54,8 +54,8 @@ def build_text(config: TextConfig, data: Path, out: Path, *, tokenizer_file: Pat
         "items": frame.height,
         "items_without_text": empty,
         "items_cut": frame.filter(pl.col("n_cut") > 0).height,
-        "tokens_mean": round(float(tokens.mean() or 0), 1),
-        "tokens_max": int(tokens.max() or 0),
+        "tokens_mean": round(float(tokens.to_numpy().mean()), 1),
+        "tokens_max": int(tokens.to_numpy().max()),
         "fields": known,
     }
     warnings = [

@@ -40,10 +40,11 @@ def entries_of(value: Any) -> list[str]:
     """
     if value is None:
         return []
-    values = [value] if isinstance(value, str) else list(value)
+    values: list[Any] = [value] if isinstance(value, str) else list(value)
     if values and isinstance(values[0], dict):
         text_key, weight_key = ("title", "count") if "title" in values[0] else ("query", "weight")
-        values = [entry[text_key] for entry in sorted(values, key=lambda e: (-(e[weight_key] or 0), e[text_key] or ""))]
+        records: list[Any] = sorted(values, key=lambda e: (-(e[weight_key] or 0), e[text_key] or ""))
+        values = [record[text_key] for record in records]
     return list(dict.fromkeys(text for entry in values if entry and (text := clean(entry))))
 
 

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from pertinent.config import parse_config
+from pertinent.errors import ConfigError
+from pertinent.text.config import FieldConfig, TextConfig
+from pertinent.text.representation import Field, ItemText, entries_of, render, tag_of
+
+
+def _word_tokenizer() -> Tokenizer:
+    """A token a word or a punctuation mark, so that budgets can be counted by hand."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+TOKENIZER = _word_tokenizer()
+
+
+def n_tokens(text: str) -> int:
+    return len(TOKENIZER.encode(text, add_special_tokens=False).ids)
+
+
+def rendered(fields: list[Field], max_tokens: int, **budgets: int) -> ItemText:
+    config = TextConfig(
+        fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()), max_tokens=max_tokens
+    )
+    phrases = {entry for field in fields for entry in field.entries} | {tag_of(field.name) for field in fields}
+    return render(fields, {phrase: n_tokens(phrase) for phrase in phrases}, config, TOKENIZER)
+
+
+def test_whole_fields_are_tagged_and_joined_in_order() -> None:
+    fields = [Field("title", ["red sofa"]), Field("link_title", ["buy sofas here"])]
+    item = rendered(fields, 80, title=8, link_title=8)
+    # Tags: "title:" is 2 tokens, "link title:" is 3; values 2 and 3.
+    assert item == ItemText("title: red sofa | link title: buy sofas here", 10, 0)
+
+
+def test_a_field_is_cut_to_its_budget_and_the_others_stay_whole() -> None:
+    # 8 tokens are left after title (2 + 2): the tag of body takes 2 and its value the other 6 of 10.
+    fields = [Field("title", ["red sofa"]), Field("body", ["a b c d e f g h i j"])]
+    item = rendered(fields, 12, title=8, body=6)
+    assert item == ItemText("title: red sofa | body: a b c d e f", 12, 1)
+
+
+def test_tokens_left_over_go_to_the_first_cut_field() -> None:
+    # Grants by budget: a 2 of 5, b 1 of 1, c 2 of 4; tags 2 each. 14 - 6 - 5 leaves 3: all go to a, none to c.
+    fields = [Field("a", ["p q r s t"]), Field("b", ["u"]), Field("c", ["v w x y"])]
+    item = rendered(fields, 14, a=2, b=5, c=2)
+    assert item == ItemText("a: p q r s t | b: u | c: v w", 14, 1)
+
+
+def test_a_list_is_cut_at_a_whole_entry() -> None:
+    # The tag and "two words" cost 2 each, ", four more words here" 4 + 1: together 9, and ", x" makes it 11.
+    field = Field("captions", ["two words", "four more words here", "x"])
+    assert rendered([field], 8, captions=5) == ItemText("captions: two words", 4, 1)
+    assert rendered([field], 10, captions=5) == ItemText("captions: two words, four more words here", 9, 1)
+    assert rendered([field], 11, captions=5) == ItemText("captions: two words, four more words here, x", 11, 0)
+
+
+def test_a_first_entry_that_does_not_fit_is_cut_like_a_text() -> None:
+    field = Field("captions", ["one two three four five six seven eight", "x"])
+    assert rendered([field], 8, captions=3) == ItemText("captions: one two three four five six", 8, 1)
+
+
+def test_a_field_without_entries_or_room_leaves_no_tag() -> None:
+    fields = [Field("title", ["a b c d e f g h"]), Field("body", []), Field("more", ["x y"])]
+    assert rendered(fields, 10, title=8, body=4, more=4) == ItemText("title: a b c d e f g h", 10, 1)
+    assert rendered([], 10, title=4) == ItemText("", 0, 0)
+
+
+WORDS = st.lists(st.sampled_from(["red", "oak", "sofa", "of", "velvet"]), min_size=1, max_size=12).map(" ".join)
+FIELDS = st.lists(st.lists(WORDS, max_size=4, unique=True), min_size=1, max_size=4)
+
+
+@given(FIELDS, st.integers(8, 60), st.integers(1, 20))
+def test_the_text_is_within_max_tokens_but_for_separators(
+    entries: list[list[str]], max_tokens: int, budget: int
+) -> None:
+    fields = [Field(f"f{i}", entry) for i, entry in enumerate(entries)]
+    item = rendered(fields, max_tokens, **{field.name: budget for field in fields})
+    separators = item.text.count(" | ")
+    assert item.n_tokens <= max_tokens
+    assert n_tokens(item.text) == item.n_tokens + separators
+    assert (item.n_cut == 0) == (item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, []),
+        ("  <b>Red</b> sofa ", ["Red sofa"]),
+        ("", []),
+        (["sofa", None, " ", "sofa", "chair"], ["sofa", "chair"]),
+        (
+            [{"title": "b", "count": 2}, {"title": "a", "count": 9}, {"title": "c", "count": None}, {"title": None, "count": 5}],
+            ["a", "b", "c"],
+        ),
+        ([{"query": "y", "weight": 1.0}, {"query": "x", "weight": 1.0}, {"query": "z", "weight": 1.5}], ["z", "x", "y"]),
+        ([], []),
+    ],
+)
+def test_entries_are_clean_distinct_and_best_first(value: object, expected: list[str]) -> None:
+    assert entries_of(value) == expected
+
+
+def test_a_field_named_twice_is_a_config_error() -> None:
+    tree = {"fields": [{"name": "title", "tokens": 4}, {"name": "title", "tokens": 8}]}
+    with pytest.raises(ConfigError, match="text: fields: a field is named twice in title, title"):
+        parse_config(TextConfig, tree, "text")
