@@ -45,7 +45,7 @@ def test_a_folder_with_neither_form_is_refused(tmp_path: Path, build) -> None:
 
 def test_the_small_set_never_reads_the_query_ids_of_a_product(tmp_path: Path, build) -> None:
     products = [
-        {"asin": f"B{k}", "title": f"T{k}", "description": "", "bullet_points": "a\nb", "brand": None, "color": "red",
+        {"asin": f"B{k}", "title": f"T{k}", "description": "" if k else "A lamp.", "bullet_points": "a\nb", "brand": None, "color": "red",
          "category": ["Home", "Lamps"] if k else [], "image": "u", "price": None, "rating": 4.5, "rating_count": k,
          "is_book": k == 1, "query_id": ["67"], "_id": f"B{k}"}
         for k in range(8)
@@ -57,7 +57,7 @@ def test_the_small_set_never_reads_the_query_ids_of_a_product(tmp_path: Path, bu
         (tmp_path / name).write_bytes(gzip.compress(b"\n".join(orjson.dumps(row) for row in rows)))
     dataset, _, _ = build(tmp_path, reader="esci")
     assert dataset.items.columns == [
-        "item_id", "title", "image", "language", "numeric.is_book", "numeric.rating", "numeric.rating_count",
+        "item_id", "title", "description", "image", "language", "numeric.is_book", "numeric.rating", "numeric.rating_count",
         "bullet_points", "brand", "color", "category",
     ]  # fmt: skip
     row = dataset.items.row(1, named=True)

@@ -30,8 +30,10 @@ def shop(folder: Path) -> Path:
     rows = [f"A{k:03};Lampe Größe {k};{'rot' if k % 2 else 'grün'};{k}.5" for k in range(40)]
     catalogue = "\n".join(["Artikelnr;Bezeichnung;Farbe;Preis", *rows])
     (folder / "stamm.csv").write_text(catalogue, encoding="cp1252")
-    ratings = [f"lampe {q},A{(q + k) % 40:03},{1 + (q + k) % 4}" for q in range(80) for k in range(4)]
-    (folder / "noten.csv").write_text("\n".join(["Suchbegriff,Artikelnr,Note", *ratings, "lampe 3,A001,9"]))
+    ratings = [
+        f"lampe {q},A{(q + k) % 40:03},{1 + (q + k) % 4},{('web', 'app')[q % 2]}" for q in range(80) for k in range(4)
+    ]
+    (folder / "noten.csv").write_text("\n".join(["Suchbegriff,Artikelnr,Note,Quelle", *ratings, "lampe 3,A001,9,web"]))
     (folder / "notes.txt").write_text("not a table")
     return folder
 
@@ -55,6 +57,7 @@ def test_a_folder_with_unusual_names_is_guessed_from_its_content(tmp_path: Path)
     assert "CHECK: 9 is rare and far from the others, taken for a mistake" in text
     assert "CHECK: no column has a usual name; Note holds few different values" in text
     assert "CHECK: it is not UTF-8" in text
+    assert "# not used: Quelle" in text
 
 
 def test_usual_names_are_mapped_without_doubt(tmp_path: Path) -> None:

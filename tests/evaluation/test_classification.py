@@ -111,6 +111,18 @@ def test_bins_of_distinct_confidences_differ_in_size_by_at_most_one(generator, n
     assert (np.diff(bins[confidence.argsort()]) >= 0).all()
 
 
+@pytest.mark.parametrize(
+    ("confidence", "bins"),
+    [
+        ([0.1, 0.2, 0.3], [0, 1, 1]),  # ranks 0, 1, 2: floor(2 (r + 1/2) / 3)
+        ([0.4, 0.4, 0.4, 0.5], [0, 0, 0, 1]),  # mean rank 1 of the tie: floor(2 x 1.5 / 4) = 0
+        ([0.3, 0.4, 0.4, 0.4], [0, 1, 1, 1]),
+    ],
+)
+def test_a_remainder_and_a_tie_fall_as_documented(confidence, bins) -> None:
+    assert equal_mass_bins(np.array(confidence), n_bins=2).tolist() == bins
+
+
 def test_equal_confidences_share_a_bin_so_a_constant_one_has_the_plain_gap() -> None:
     correct = np.arange(100) < 40
     assert expected_calibration_error(correct, np.full(100, 0.75)) == pytest.approx(0.35)

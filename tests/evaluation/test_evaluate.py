@@ -242,7 +242,7 @@ def test_compare_is_the_difference_on_the_same_resamples(frame, found) -> None:
     assert gap.difference == pytest.approx(systems["teacher"]["ndcg@10"] - systems["bm25"]["ndcg@10"])
     assert gap.interval[0] < gap.difference < gap.interval[1]
     assert gap.share_not_better == 0
-    with pytest.raises(DataError, match="expected a metric both have, of accuracy, .* found mrr"):
+    with pytest.raises(DataError, match=r"expected a metric both have, of accuracy, .* found mrr"):
         compare(frame, Scale(), "teacher", "bm25", "mrr")
 
 
@@ -280,7 +280,7 @@ def test_written_documents_are_the_evaluation(found, tmp_path) -> None:
         (lambda f: f.with_columns(pl.col("grade") + 1), "scores: grade must be a whole number 0-4, found others"),
         (lambda f: f.cast({"grade": pl.Float64}), "scores: grade must be a whole number 0-4, found others"),
         (lambda f: f.with_columns(grade=pl.lit(None, pl.Int16)), "must not be null"),
-        (lambda f: pl.concat([f, f.tail(1)]), r"scores: query q059, item i\d+: the pair is repeated"),
+        (lambda f: pl.concat([f, f.head(1)]), "scores: query q000, item i0: the pair is repeated"),
         (lambda f: f.filter(pl.col("split") == "dev"), "scores: expected rows of the split test, found none"),
     ],
 )

@@ -67,4 +67,4 @@ def test_histograms_and_curves_of_one_value_do_not_divide_by_zero() -> None:
     svg = plots.histogram_panel("p", "student", grades, np.array([1.5, 1.5, 1.5]), 5)
     assert "nan" not in svg
     assert svg.count('class="area') == 2
-    assert "nan" not in plots.curve_panel("p", "loss", {"loss": [(10.0, 0.0)]})
+    assert "nan" not in plots.curve_panel("p", "loss", "step", {"loss": [(10.0, 0.0)]})

@@ -158,8 +158,8 @@ def bm25_scores(query: str, items: LexicalItems, statistics: CorpusStatistics, f
     """BM25 of one query against C items in one field: (C,) float64.
 
     Sum over query terms of idf * tf / (tf + k1 * (1 - b + b * length / mean length)), times (k1 + 1).
-    Source: Robertson and Zaragoza 2009, section 3.2, with Lucene's idf. Oracle: bm25s, method "robertson" with
-    Lucene's idf, on indexed pairs (tests/).
+    Source: Robertson and Zaragoza 2009, section 3.2, with Lucene's idf. Oracle: bm25s, method "lucene", which
+    leaves out the constant k1 + 1 (tests/).
     """
     ids = np.array(statistics.ids(terms_of(query)[:MAX_QUERY_TERMS]), dtype=np.int32)
     counts, _ = _term_counts(ids, items.terms[field])
@@ -169,8 +169,10 @@ def bm25_scores(query: str, items: LexicalItems, statistics: CorpusStatistics, f
 
 def _idf(ids: NDArray[np.int32], statistics: CorpusStatistics, field: str) -> NDArray[np.float64]:
     # A term that no item has is as rare as can be.
-    rarest = float(np.log1p((statistics.n_items + 0.5) / 0.5))
-    return np.where(ids == UNKNOWN, rarest, statistics.idf[field][np.maximum(ids, 0)]) if ids.size else np.zeros(0)
+    idf = np.full(ids.size, np.log1p((statistics.n_items + 0.5) / 0.5))
+    known = ids != UNKNOWN
+    idf[known] = statistics.idf[field][ids[known]]
+    return idf
 
 
 def _term_counts(ids: NDArray[np.int32], field: Ragged) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -24,8 +24,10 @@ def terms_of(text: str) -> list[str]:
     Letters and digits that touch are parted ("12x24in" -> 12, x, 24, in). English plural endings are cut off words of
     Latin letters, which is harmless elsewhere, since queries and items are treated alike.
     """
-    folded = unicodedata.normalize("NFKD", text[:MAX_CHARACTERS].casefold())
-    plain = "".join(c for c in folded if not unicodedata.combining(c))
+    # Compatibility characters may hide capitals (the sign for MHz), so they are taken apart before the case is folded.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text[:MAX_CHARACTERS]).casefold())
+    # The marks of unspaced scripts are letters, not accents: without its marks, Japanese "glass" would read "crow".
+    plain = "".join(c for c in folded if not unicodedata.combining(c) or _RUN.match(c))
     plain = unicodedata.normalize("NFC", plain)
     found: list[str] = []
     for token in _TOKEN.findall(_BETWEEN.sub(" ", plain)):

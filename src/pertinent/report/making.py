@@ -42,9 +42,10 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Curve:
-    """One training record against the step, or the two of training and dev loss; series: name -> (step, value)."""
+    """One training record, or the two of training and dev loss; series: name -> (step or epoch, value) pairs."""
 
     title: str
+    axis: str
     series: Mapping[str, Sequence[tuple[float, float]]]
 
 
@@ -69,19 +70,20 @@ def curves(run: RunFiles) -> list[Curve]:
     found = []
     for stage, records in run.histories.items():
         keys = sorted({key for record in records for key in record} - {"step", "epoch"})
-        series = {key: line for key in keys if (line := _line(records, key))}
+        axis = "step" if any("step" in record for record in records) else "epoch"
+        series = {key: line for key in keys if (line := _line(records, axis, key))}
         losses: dict[str, list[tuple[float, float]]] = {
             key: series.pop(key) for key in ("loss", "dev_loss") if key in series
         }
         if losses:
-            found.append(Curve(f"{stage.capitalize()}: {' and '.join(_words(k) for k in losses)}", losses))
-        found += [Curve(f"{stage.capitalize()}: {_words(key)}", {key: line}) for key, line in series.items()]
+            found.append(Curve(f"{stage.capitalize()}: {' and '.join(_words(k) for k in losses)}", axis, losses))
+        found += [Curve(f"{stage.capitalize()}: {_words(key)}", axis, {key: line}) for key, line in series.items()]
     return found
 
 
-def _line(records: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    points = [(numbers.measured(r.get("step")), numbers.measured(r.get(key))) for r in records]
-    return [(step, value) for step, value in points if step is not None and value is not None]
+def _line(records: Sequence[Mapping[str, Any]], axis: str, key: str) -> list[tuple[float, float]]:
+    points = [(numbers.measured(r.get(axis)), numbers.measured(r.get(key))) for r in records]
+    return [(x, value) for x, value in points if x is not None and value is not None]
 
 
 def _words(key: str) -> str:

@@ -133,7 +133,7 @@ def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
         "histogram_plots": [
             plots.histogram_panel(next(idents), system, *spread, run.n_grades) for system, spread in spreads.items()
         ],
-        "curve_plots": [plots.curve_panel(next(idents), c.title, c.series) for c in making.curves(run)],
+        "curve_plots": [plots.curve_panel(next(idents), c.title, c.axis, c.series) for c in making.curves(run)],
     }
 
 

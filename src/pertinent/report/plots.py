@@ -156,10 +156,10 @@ def histogram_panel(
     return drawing.render()
 
 
-def curve_panel(ident: str, title: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
-    """Training records against the step: a line a series; a series of few points has its points marked.
+def curve_panel(ident: str, title: str, axis: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
+    """Training records by ``axis`` (step or epoch): a line a series; a series of few points has its points marked.
 
-    series: name -> (step, value) pairs; at least one pair in all. At most two series share a panel.
+    series: name -> (step or epoch, value) pairs; at least one pair in all. At most two series share a panel.
     """
     points = [p for line in series.values() for p in line]
     steps, values = [p[0] for p in points], [p[1] for p in points]
@@ -179,7 +179,7 @@ def curve_panel(ident: str, title: str, series: Mapping[str, Sequence[tuple[floa
         if len(drawn) <= 24:
             for point in drawn:
                 drawing.circle(*point, 2.6, f"curve-point curve-{number}")
-    drawing.text((46 + _RIGHT) / 2, 214, "step", "muted", "middle")
+    drawing.text((46 + _RIGHT) / 2, 214, axis, "muted", "middle")
     return drawing.render()
 
 

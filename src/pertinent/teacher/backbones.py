@@ -58,6 +58,7 @@ def load_encoder(backbone: Backbone) -> PreTrainedModel:
 def load_encoder_folder(folder: Path) -> PreTrainedModel:
     """The encoder of a Hugging Face folder, in float32 and eval mode. Raises ModelError when it cannot be loaded."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -67,7 +68,7 @@ def load_encoder_folder(folder: Path) -> PreTrainedModel:
     options = {"add_pooling_layer": False} if kind in {"bert", "roberta", "xlm-roberta"} else {}
     try:
         model = AutoModel.from_pretrained(folder, dtype=torch.float32, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot load an encoder: {str(error).splitlines()[0]}") from None
     if not hasattr(model.get_input_embeddings(), "weight"):
         raise ModelError(f"{folder}: expected a text encoder, found {type(model).__name__}")

