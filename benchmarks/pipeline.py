@@ -30,6 +30,7 @@ MINUTES = {"homedepot": 45, "esci_us_small": 20, "pinboard": 8}
 
 
 def main() -> None:
+    """Run, print the table, write the result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", choices=sorted(MINUTES))
     name = parser.parse_args().name
@@ -64,7 +65,9 @@ def main() -> None:
     }
     print_metrics(metrics)
     for target in document["targets"]:
-        print(f"{'met   ' if target['met'] else 'MISSED'} {target['name']}: {target['measured']} (aim {target['direction']} {target['aim']})")
+        print(
+            f"{'met   ' if target['met'] else 'MISSED'} {target['name']}: {target['measured']} (aim {target['direction']} {target['aim']})"
+        )
     write_json(ROOT / "benchmarks" / "results" / f"pipeline_{name}.json", document)
 
 
@@ -93,7 +96,9 @@ def machine() -> str:
     """Processor, cores and operating system."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     flags = next((line for line in lines if line.startswith("flags")), "")
     amx = ", AMX bf16" if "amx_bf16" in flags else ""
     return f"{model}{amx}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
@@ -101,7 +106,9 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit that ran."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"
 
 

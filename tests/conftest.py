@@ -6,7 +6,7 @@ from pathlib import Path
 # Tiny models are slower on two threads than on one; also for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402
+import pytest
 
 TINY_WORDS = [
     "red",

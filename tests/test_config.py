@@ -53,9 +53,7 @@ def test_an_override_reaches_a_nested_key(tmp_path: Path) -> None:
         ("name: a", ("inner",), "expected KEY=VALUE"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
-    tmp_path: Path, text: str, overrides: tuple[str, ...], message: str
-) -> None:
+def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         load_config(Outer, write(tmp_path, text), overrides)
     assert "\n" not in str(error.value)

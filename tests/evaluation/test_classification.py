@@ -15,6 +15,7 @@ from pertinent.evaluation.classification import (
     equal_mass_bins,
     expected_calibration_error,
     log_loss,
+    mean_auroc,
     most_likely,
     quadratic_kappa,
     reliability_bins,
@@ -164,3 +165,19 @@ def test_at_least_sums_the_upper_grades_and_the_lower_of_equals_is_most_likely()
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(DataError, match=r"one judged and one predicted grade a pair, got shapes \(2,\) and \(1,\)"):
         accuracy([0, 1], [0])
+
+
+@pytest.mark.parametrize("n_grades", [2, 5])
+def test_mean_auroc_is_the_mean_over_all_thresholds(generator, n_grades) -> None:
+    grades, probs = generator.integers(0, n_grades, 200), generator.dirichlet(np.ones(n_grades), 200)
+    probs[np.arange(200), grades] += 0.3
+    theirs = [sklearn_metrics.roc_auc_score(grades >= k, probs[:, k:].sum(axis=1)) for k in range(1, n_grades)]
+    assert mean_auroc(grades, probs) == pytest.approx(np.mean(theirs), abs=1e-12)
+
+
+def test_mean_auroc_leaves_out_thresholds_with_one_side_and_needs_one_with_both(generator) -> None:
+    probs = generator.dirichlet(np.ones(5), 6)
+    grades = np.array([0, 0, 0, 1, 1, 1])
+    assert mean_auroc(grades, probs) == auroc(grades >= 1, at_least(probs)[:, 0])
+    with pytest.raises(DataError, match="expected pairs of at least two grades, found one grade only"):
+        mean_auroc(np.full(6, 2), probs)

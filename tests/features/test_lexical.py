@@ -101,7 +101,11 @@ def test_every_feature_of_one_pair_is_worked_by_hand() -> None:
     ("query", "row", "expected"),
     [
         # "red velvet" is a phrase of both fields of item 0, third from the start of its body... 1 / (1 + 3).
-        ("red velvet", 0, {"title.ordered": 1, "title.phrase": 1, "body.phrase": 1, "title.position": 1, "body.position": 1 / 4}),
+        (
+            "red velvet",
+            0,
+            {"title.ordered": 1, "title.phrase": 1, "body.phrase": 1, "title.position": 1, "body.position": 1 / 4},
+        ),
         ("velvet sofa red", 0, {"title.ordered": 1 / 2, "title.phrase": 0, "title.matched": 1, "body.ordered": 0}),
         # A single term that is there is in order and a phrase.
         ("sofas", 0, {"title.ordered": 1, "title.phrase": 1, "title.position": 1 / 3, "title.matched_max_idf": 1}),
@@ -112,7 +116,11 @@ def test_every_feature_of_one_pair_is_worked_by_hand() -> None:
         ("oak table", 1, {"title.numbers": 1, "body.numbers": 1, "matched_anywhere": 1, "body.matched": 1 / 2}),
         ("rustic table", 1, {"matched_anywhere": 1, "title.matched": 1 / 2, "body.matched": 1 / 2}),
         # An unknown term counts as the rarest of all: idf(0).
-        ("zzz oak", 1, {"query_unknown": 1 / 2, "title.matched": 1 / 2, "title.matched_idf": idf(1) / (idf(0) + idf(1))}),
+        (
+            "zzz oak",
+            1,
+            {"query_unknown": 1 / 2, "title.matched": 1 / 2, "title.matched_idf": idf(1) / (idf(0) + idf(1))},
+        ),
         # Misspelt: ^so ofa fa$ of "soffa" (^so sof off ffa fa$) are 3 of 5: ^so, sof, fa$.
         ("soffa", 0, {"title.trigram_query": 3 / 5, "title.matched": 0, "trigram_anywhere": 3 / 5}),
         # Asked for twice, found once each time.
@@ -165,7 +173,9 @@ def test_bm25_equals_bm25s(documents: list[list[str]], query: list[str]) -> None
     assert column == pytest.approx(found, rel=1e-6)
 
 
-TEXTS = st.text(max_size=40) | st.lists(st.sampled_from(["red", "sofa", "24", "in", "椅子", "3.5ft"]), max_size=6).map(" ".join)
+TEXTS = st.text(max_size=40) | st.lists(st.sampled_from(["red", "sofa", "24", "in", "椅子", "3.5ft"]), max_size=6).map(
+    " ".join
+)
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6), TEXTS)
@@ -173,7 +183,9 @@ def test_any_texts_give_finite_features_that_no_other_item_changes(texts: list[t
     items, statistics = corpus([title for title, _ in texts], [body for _, body in texts])
     together = lexical_features(query, items, statistics)
     assert np.isfinite(together).all()
-    shares = [i for i, name in enumerate(FEATURE_NAMES) if "bm25" not in name and "log" not in name and "_idf" not in name[5:]]
+    shares = [
+        i for i, name in enumerate(FEATURE_NAMES) if "bm25" not in name and "log" not in name and "_idf" not in name[5:]
+    ]
     assert (together[:, shares] >= 0).all()
     for row in range(len(texts)):
         alone = lexical_features(query, items.take(np.array([row])), statistics)

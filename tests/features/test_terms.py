@@ -38,7 +38,9 @@ def test_marks_of_unspaced_scripts_tell_words_apart(one: str, other: str) -> Non
     assert terms_of(one) != terms_of(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("Brand™", "brand tm"), ("１２㎝", "12 cm"), ("㎒", "mhz"), ("ﬁre", "FIRE")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Brand™", "brand tm"), ("１２㎝", "12 cm"), ("㎒", "mhz"), ("ﬁre", "FIRE")]
+)
 def test_compatibility_characters_give_the_terms_of_their_plain_spelling(one: str, other: str) -> None:
     assert [t for term in terms_of(one) for t in term] == [t for term in terms_of(other) for t in term]
 

@@ -91,9 +91,7 @@ def kill_in(stage: str, config: Path) -> bool:
     return caught
 
 
-def test_a_run_killed_in_every_stage_gives_the_metrics_of_an_undisturbed_one(
-    small_run: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_in_every_stage_gives_the_metrics_of_an_undisturbed_one(small_run: Path, tmp_path: Path) -> None:
     undisturbed = load_run_config(small_run, [f"output={tmp_path / 'undisturbed'}"])
     run_pipeline(undisturbed)
     caught = {stage: kill_in(stage, small_run) for stage in STAGES}
@@ -121,8 +119,10 @@ def write_messy_csv(folder: Path, settings: Callable[..., dict[str, Any]]) -> Pa
     source.mkdir()
     rows = ["sku;name;details;colour"]
     things = ("sofa", "chair", "table", "lamp", "rug", "dress")
-    for i in range(60):
-        rows.append(f'{i};{("red", "blue")[i % 2]} {things[i % 6]};"large {things[i % 6]}\nmade of oak";{("red", "blue")[i % 2]}')
+    colours = ("red", "blue")
+    rows += [
+        f'{i};{colours[i % 2]} {things[i % 6]};"large {things[i % 6]}\nmade of oak";{colours[i % 2]}' for i in range(60)
+    ]
     (source / "catalogue.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     lines = ["search;product;rating"]
     for q in range(48):

@@ -39,7 +39,9 @@ def network(tiny_backbone: Path) -> CrossEncoder:
     model = new_network(resolve_backbone(str(tiny_backbone)), TeacherConfig(), 3, seed=1)
     with torch.no_grad():
         for parameter in model.head.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) / 4)
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) / 4
+            )
     return model
 
 

@@ -86,7 +86,9 @@ def test_the_text_is_within_max_tokens_but_for_separators(
     separators = item.text.count(" | ")
     assert item.n_tokens <= max_tokens
     assert n_tokens(item.text) == item.n_tokens + separators
-    assert (item.n_cut == 0) == (item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries))
+    assert (item.n_cut == 0) == (
+        item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries)
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,10 +99,18 @@ def test_the_text_is_within_max_tokens_but_for_separators(
         ("", []),
         (["sofa", None, " ", "sofa", "chair"], ["sofa", "chair"]),
         (
-            [{"title": "b", "count": 2}, {"title": "a", "count": 9}, {"title": "c", "count": None}, {"title": None, "count": 5}],
+            [
+                {"title": "b", "count": 2},
+                {"title": "a", "count": 9},
+                {"title": "c", "count": None},
+                {"title": None, "count": 5},
+            ],
             ["a", "b", "c"],
         ),
-        ([{"query": "y", "weight": 1.0}, {"query": "x", "weight": 1.0}, {"query": "z", "weight": 1.5}], ["z", "x", "y"]),
+        (
+            [{"query": "y", "weight": 1.0}, {"query": "x", "weight": 1.0}, {"query": "z", "weight": 1.5}],
+            ["z", "x", "y"],
+        ),
         ([], []),
     ],
 )

@@ -73,7 +73,7 @@ def mean_auroc(grades: ArrayLike, probs: ArrayLike) -> float:
     Raises DataError if the pairs all have one grade.
     """
     judged, shares = np.asarray(grades), at_least(probs)
-    found = [auroc(judged >= k, shares[:, k]) for k in range(1, shares.shape[1])]
+    found = [auroc(judged >= k, shares[:, k - 1]) for k in range(1, shares.shape[1] + 1)]
     known = [value for value in found if value is not None]
     if not known:
         raise DataError("AUROC: expected pairs of at least two grades, found one grade only")

@@ -25,9 +25,8 @@ Ints = NDArray[np.int64]
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_CELLS = (
-    1 << 15
-)  # float64 cells worked on at once: 256 KiB stay in the cache of one core, 2 MiB took three times as long
+# float64 cells worked on at once: 256 KiB stay in the cache of one core; 2 MiB took three times as long.
+_CELLS = 1 << 15
 
 
 class Statistic(Protocol):

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+import torch
+
+from pertinent.bundle import open_bundle
+from pertinent.bundle.verify import verify_bundle
+from pertinent.errors import DataError
+from pertinent.features.lexical import FEATURE_NAMES
+from pertinent.features.ragged import Ragged
+from pertinent.files import read_json
+from pertinent.student import train as training
+from pertinent.student.config import StudentConfig
+from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
+from pertinent.student.network import StaticTable, StudentHead, bags
+from pertinent.student.train import train_student
+from pertinent.teacher.cross_encoder import load_tokenizer
+from pertinent.types import StageResult
+
+CONFIG = StudentConfig(dimensions=16, hidden=(16,), epochs=4, batch_size=64, dropout=0.1, probe_pairs=20)
+SEED = 2  # both as in conftest.py
+Trained = tuple[Path, StageResult]
+
+
+def test_an_easy_rule_is_learned(student: Trained) -> None:
+    out, result = student
+    history = read_json(out / "history.json")
+    assert result.counts["best_dev_auroc"] > 0.8
+    assert result.counts["best_dev_auroc"] == max(row["dev_auroc"] for row in history)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert result.counts["items"] == 60
+    assert not (out / "training.pt").exists()
+
+
+def test_the_bundle_gives_the_training_sides_probabilities(student: Trained, stages: dict[str, Path]) -> None:
+    out, result = student
+    assert result.counts["parity"]["probabilities"] <= 1e-5
+    assert verify_bundle(out) == result.counts["parity"]
+    probe = pl.read_parquet(out / "probe.parquet")
+    assert probe.height == 20
+    scored = open_bundle(out).score_pairs(probe.select("query", "item_id"))
+    assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - probe.select("p_1", "p_2", "p_3").to_numpy()).max() <= 1e-5
+    assert scored.select("p_1", "p_2", "p_3").to_numpy().sum(axis=1) == pytest.approx(np.ones(20), abs=1e-5)
+
+
+def test_the_probe_is_what_the_network_in_torch_says(
+    stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dev probabilities that training judged itself by are the ones that are served."""
+    kept: list[Any] = []
+    fit = training._fit
+
+    def watched(config: Any, learner: Any, *rest: Any) -> Any:
+        kept.append(learner)
+        return fit(config, learner, *rest)
+
+    monkeypatch.setattr(training, "_fit", watched)
+    result = train_student(CONFIG.model_copy(update={"epochs": 1}), **stages, out=tmp_path, seed=SEED)
+    tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
+    catalogue = read_catalogue(stages["text"], tokenizer)
+    dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
+    start = np.load(stages["labels"] / "token_vectors.npy")[:, :16].astype(np.float32)
+    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"), catalogue, start)
+    expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
+    scored = open_bundle(tmp_path).score_pairs(dev.select("query", "item_id"))
+    assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_resumed_training_equals_an_undisturbed_one(
+    stages: dict[str, Path], student: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    n_written = 0
+    whole = training.write_json
+
+    def dies(path: Path, document: Any) -> None:
+        nonlocal n_written
+        n_written += 1
+        if n_written == epoch:
+            raise KeyboardInterrupt
+        whole(path, document)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_json", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_student(CONFIG, **stages, out=tmp_path, seed=SEED)
+    assert (tmp_path / "training.pt").exists()
+    result = train_student(CONFIG, **stages, out=tmp_path, seed=SEED)
+    out, expected = student
+    assert read_json(tmp_path / "history.json") == read_json(out / "history.json")
+    assert {**result.counts, "bundle_bytes": 0} == {**expected.counts, "bundle_bytes": 0}
+    assert (np.load(tmp_path / "token_vectors.npy") == np.load(out / "token_vectors.npy")).all()
+    assert (tmp_path / "student.onnx").read_bytes() == (out / "student.onnx").read_bytes()
+
+
+def test_patience_stops_and_the_best_epoch_is_kept(
+    stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
+    monkeypatch.setattr(training, "mean_auroc", lambda grades, probs: next(aurocs))
+    config = CONFIG.model_copy(update={"epochs": 5, "patience": 2})
+    result = train_student(config, **stages, out=tmp_path, seed=SEED)
+    assert [row["dev_auroc"] for row in read_json(tmp_path / "history.json")] == [0.6, 0.9, 0.7, 0.8]
+    assert (result.counts["best_epoch"], result.counts["epochs_run"]) == (2, 4)
+    # A run of two of those five epochs has the weights of the second, if the schedule is the same.
+    history = read_json(tmp_path / "history.json")
+    assert open_bundle(tmp_path).description["temperature"] == history[1]["temperature"]
+
+
+def test_labels_are_read_in_order_of_shard(stages: dict[str, Path], tmp_path: Path) -> None:
+    labels = read_labels(stages["labels"], ("p_1", "p_2", "p_3"))
+    shards = [pl.read_parquet(stages["labels"] / f"shard-0000{i}.parquet") for i in range(2)]
+    assert labels.equals(pl.concat(shards))
+    with pytest.raises(DataError, match=r"expected label shards \(shard-\*\.parquet\), found none"):
+        read_labels(tmp_path, ("p_1",))
+
+
+def test_pair_features_do_not_depend_on_the_order_of_pairs(stages: dict[str, Path]) -> None:
+    tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
+    catalogue = read_catalogue(stages["text"], tokenizer)
+    pairs = pl.read_parquet(stages["labels"] / "shard-00000.parquet")
+    order = np.random.default_rng(0).permutation(pairs.height)
+    rows, shuffled = (pair_rows(table, catalogue, tokenizer, "test") for table in (pairs, pairs[order]))
+    assert rows.features.shape == (pairs.height, len(FEATURE_NAMES))
+    assert np.abs(rows.features[order] - shuffled.features).max() <= 1e-6
+    assert [shuffled.queries[i] for i in shuffled.query_rows] == pairs[order]["query"].to_list()
+    assert [catalogue.ids[i] for i in shuffled.item_rows] == pairs[order]["item_id"].to_list()
+
+
+def test_a_text_is_the_direction_of_its_weighted_tokens() -> None:
+    vectors = np.array([[3, 0], [0, 1], [5, 5]], dtype=np.float32)
+    table = StaticTable(vectors, np.array([1, 4, 0.5], dtype=np.float32))
+    found = table(*bags(Ragged.of([[0, 1], [], [2]]))).detach().numpy()
+    assert found == pytest.approx(np.array([[0.6, 0.8], [0, 0], [0.5**0.5, 0.5**0.5]]), abs=1e-6)
+    assert table.weighted().tolist() == [[3, 0], [0, 4], [2.5, 2.5]]
+
+
+def test_features_are_standardised_and_clamped_inside_the_head() -> None:
+    mean, std = np.array([1, 0], dtype=np.float32), np.array([2, 0], dtype=np.float32)
+    head = StudentHead(2, mean, std, (3,), n_grades=2, dropout=0.0)
+    taken: list[torch.Tensor] = []
+    head.layers.register_forward_pre_hook(lambda module, inputs: taken.append(inputs[0]))
+    query, items = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
+    head(query, items, torch.tensor([[4.0, 0.0], [-99.0, 0.001]]))
+    root = math.sqrt(2)
+    first = [root, 0, 0.6 * root, 0.8 * root, 0.4 * root, 0.8 * root, 0.6 * 2, 0, 0.6 * 4, 1.5, 0]
+    assert taken[0][0].tolist() == pytest.approx(first, abs=1e-6)
+    assert taken[0][1, -3:].tolist() == pytest.approx([4, -5, 1], abs=1e-6)  # a std of zero counts as 1e-3
+
+
+def test_the_network_file_is_valid_and_takes_any_number_of_candidates(student: Trained) -> None:
+    out, _ = student
+    model = onnx.load(out / "student.onnx")
+    onnx.checker.check_model(model)
+    scorer = open_bundle(out)
+    for n in (1, 2, 57):
+        probs = scorer.score("red sofa", [f"i{k:02d}" for k in range(n)])
+        assert probs.shape == (n, 3)
