@@ -51,7 +51,14 @@ def write_stages(root: Path, tokenizer_file: Path) -> dict[str, Path]:
                 labels.append((query, f"i{k:02d}", *probs.tolist()))
     columns = ["query_id", "query", "item_id", "grade", "grade_mean", "n_ratings", "language", "split"]
     pl.DataFrame(judgments, schema=columns, orient="row").write_parquet(folders["data"] / "judgments.parquet")
-    about = {"name": "easy", "generated": True, "note": "made in a test", "licence": "", "languages": [], "attributes": []}
+    about = {
+        "name": "easy",
+        "generated": True,
+        "note": "made in a test",
+        "licence": "",
+        "languages": [],
+        "attributes": [],
+    }
     write_json(folders["data"] / "dataset.json", {**about, "scale": {"guidelines": ["bad", "fair", "good"]}})
     table = pl.DataFrame(labels, schema=["query", "item_id", "p_1", "p_2", "p_3"], orient="row")
     half = table.height // 2

@@ -39,6 +39,17 @@ def test_an_easy_rule_is_learned(student: Trained) -> None:
     assert not (out / "training.pt").exists()
 
 
+def test_tokens_in_use_are_trained_and_the_others_are_served_as_they_came(
+    student: Trained, stages: dict[str, Path]
+) -> None:
+    tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
+    texts = pl.read_parquet(stages["text"] / "items.parquet")["text"].to_list()
+    used = sorted({i for text in texts for i in tokenizer.encode(text, add_special_tokens=False).ids})
+    first = np.load(stages["labels"] / "token_vectors.npy")[:, :16]
+    changed = (np.load(student[0] / "token_vectors.npy") != first).any(axis=1)
+    assert np.flatnonzero(changed).tolist() == used
+
+
 def test_the_bundle_gives_the_training_sides_probabilities(student: Trained, stages: dict[str, Path]) -> None:
     out, result = student
     assert result.counts["parity"]["probabilities"] <= 1e-5
@@ -46,7 +57,10 @@ def test_the_bundle_gives_the_training_sides_probabilities(student: Trained, sta
     probe = pl.read_parquet(out / "probe.parquet")
     assert probe.height == 20
     scored = open_bundle(out).score_pairs(probe.select("query", "item_id"))
-    assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - probe.select("p_1", "p_2", "p_3").to_numpy()).max() <= 1e-5
+    assert (
+        np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - probe.select("p_1", "p_2", "p_3").to_numpy()).max()
+        <= 1e-5
+    )
     assert scored.select("p_1", "p_2", "p_3").to_numpy().sum(axis=1) == pytest.approx(np.ones(20), abs=1e-5)
 
 
@@ -73,22 +87,25 @@ def test_the_probe_is_what_the_network_in_torch_says(
     assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - expected).max() <= 1e-5
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize(
+    ("function", "call"), [("mean_auroc", 2), ("mean_auroc", 4), ("write_json", 4), ("export_bundle", 1)]
+)
 def test_a_resumed_training_equals_an_undisturbed_one(
-    stages: dict[str, Path], student: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+    stages: dict[str, Path], student: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
 ) -> None:
-    n_written = 0
-    whole = training.write_json
+    """The run dies when it calls a function for the n-th time: inside an epoch, at the end of the last, after it."""
+    n_calls = 0
+    whole = getattr(training, function)
 
-    def dies(path: Path, document: Any) -> None:
-        nonlocal n_written
-        n_written += 1
-        if n_written == epoch:
+    def dies(*arguments: Any, **named: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == call:
             raise KeyboardInterrupt
-        whole(path, document)
+        return whole(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "write_json", dies)
+        patched.setattr(training, function, dies)
         with pytest.raises(KeyboardInterrupt):
             train_student(CONFIG, **stages, out=tmp_path, seed=SEED)
     assert (tmp_path / "training.pt").exists()
@@ -103,15 +120,21 @@ def test_a_resumed_training_equals_an_undisturbed_one(
 def test_patience_stops_and_the_best_epoch_is_kept(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
-    monkeypatch.setattr(training, "mean_auroc", lambda grades, probs: next(aurocs))
-    config = CONFIG.model_copy(update={"epochs": 5, "patience": 2})
-    result = train_student(config, **stages, out=tmp_path, seed=SEED)
-    assert [row["dev_auroc"] for row in read_json(tmp_path / "history.json")] == [0.6, 0.9, 0.7, 0.8]
-    assert (result.counts["best_epoch"], result.counts["epochs_run"]) == (2, 4)
-    # A run of two of those five epochs has the weights of the second, if the schedule is the same.
-    history = read_json(tmp_path / "history.json")
-    assert open_bundle(tmp_path).description["temperature"] == history[1]["temperature"]
+    def run(patience: int) -> tuple[list[float], Any]:
+        aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
+        monkeypatch.setattr(training, "mean_auroc", lambda grades, probs: next(aurocs))
+        out = tmp_path / str(patience)
+        out.mkdir()
+        result = train_student(
+            CONFIG.model_copy(update={"epochs": 5, "patience": patience}), **stages, out=out, seed=SEED
+        )
+        assert result.counts["best_epoch"] == 2
+        return [row["dev_auroc"] for row in read_json(out / "history.json")], np.load(out / "token_vectors.npy")
+
+    (patient, vectors), (hasty, same_vectors) = run(2), run(1)
+    assert patient == [0.6, 0.9, 0.7, 0.8]
+    assert hasty == [0.6, 0.9, 0.7]
+    assert (vectors == same_vectors).all()  # those of epoch 2, whatever came after
 
 
 def test_labels_are_read_in_order_of_shard(stages: dict[str, Path], tmp_path: Path) -> None:

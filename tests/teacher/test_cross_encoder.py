@@ -156,7 +156,7 @@ def test_a_teacher_without_its_head_is_refused(saved: Path) -> None:
 @pytest.mark.parametrize("file", ["head.safetensors", "encoder/model.safetensors"])
 def test_a_cut_file_of_weights_is_refused(saved: Path, file: str) -> None:
     (saved / file).write_bytes((saved / file).read_bytes()[:-100])
-    with pytest.raises(ModelError, match="damaged|cannot load an encoder"):
+    with pytest.raises(ModelError, match=r"damaged|cannot load an encoder"):
         load_teacher(saved)
 
 

@@ -153,7 +153,7 @@ def test_training_lowers_the_loss_and_leaves_a_teacher(undisturbed: tuple[Path, 
     assert [row["step"] for row in history] == [6, 12, 18]
     assert history[-1]["dev_loss"] < history[0]["dev_loss"]
     assert result.counts["train_rows"] == 48
-    assert result.counts["dev_rows"] == 16
+    assert result.counts["dev_rows"] == 12
     assert result.counts["dev_auroc"] == history[-1]["dev_auroc"]
     teacher = load_teacher(out)
     assert teacher.temperature == history[-1]["temperature"]
@@ -161,7 +161,7 @@ def test_training_lowers_the_loss_and_leaves_a_teacher(undisturbed: tuple[Path, 
     assert not (out / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("stop_at", [5, 12, 15])
+@pytest.mark.parametrize("stop_at", [5, 7, 12])
 def test_a_resumed_run_gives_the_weights_of_an_undisturbed_one(
     stages: Stages,
     tiny_backbone: Path,
@@ -170,7 +170,7 @@ def test_a_resumed_run_gives_the_weights_of_an_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch,
     stop_at: int,
 ) -> None:
-    """Checkpoints are at steps 4, 8, 12 and 16; the run dies in step 5, at an epoch's end, or past a judged epoch."""
+    """Checkpoints are at steps 4, 8, 12, 16, judgements at 6, 12, 18: it dies before, after and at a judgement."""
     out = tmp_path / "out"
     whole_step = training._Watch.on_step_end
 

@@ -40,7 +40,13 @@ def test_whole_fields_are_tagged_and_joined_in_order() -> None:
     assert item == ItemText("title: red sofa | link title: buy sofas here", 10, 0)
 
 
-def test_a_field_is_cut_to_its_budget_and_the_others_stay_whole() -> None:
+def test_a_field_leaves_the_others_their_budgets() -> None:
+    # 8 tokens for two values of 6 and budgets of 3: 3 each, and the 2 left over to the first.
+    fields = [Field("a", ["p q r s t u"]), Field("b", ["v w x y z z"])]
+    assert rendered(fields, 12, a=3, b=3) == ItemText("a: p q r s t | b: v w x", 12, 2)
+
+
+def test_a_field_is_cut_and_the_others_stay_whole() -> None:
     # 8 tokens are left after title (2 + 2): the tag of body takes 2 and its value the other 6 of 10.
     fields = [Field("title", ["red sofa"]), Field("body", ["a b c d e f g h i j"])]
     item = rendered(fields, 12, title=8, body=6)

@@ -48,14 +48,18 @@ def read_description(folder: Path, *, check_hashes: bool = True) -> dict[str, An
     Raises ModelError naming the file that is missing, changed or written by another version.
     """
     document: dict[str, Any] = read_json(folder / DESCRIPTION)
+    if not isinstance(document, dict) or not isinstance(document.get("files"), dict):
+        raise ModelError(f"{folder / DESCRIPTION}: expected the description of a bundle, found something else")
     if document.get("format") != FORMAT:
         made_by = document.get("package_version", "an unknown version")
         raise ModelError(
             f"{folder / DESCRIPTION}: expected bundle format {FORMAT}, found {document.get('format')} (pertinent {made_by}); "
             "export the bundle again"
         )
-    for name, expected in document["files"].items():
-        path = folder / name
+    for path in bundle_files(folder):
+        expected = document["files"].get(str(path.relative_to(folder)))
+        if expected is None:
+            raise ModelError(f"{path}: expected its SHA-256 in {DESCRIPTION}, found none")
         if not path.is_file():
             raise ModelError(f"{path}: the bundle lists this file, found none")
         if check_hashes and (found := sha256_of_file(path)) != expected:

@@ -20,13 +20,18 @@ def verify_bundle(folder: Path) -> dict[str, float]:
     """Replay the probe pairs through the bundle.
 
     Returns the largest differences {"features", "probabilities"}. Raises ModelError, naming the feature and the pair,
-    where a feature differs by more than 1e-6 or a probability by more than 1e-5.
+    where a feature differs by more than 1e-6 or a probability by more than 1e-5, and where there is nothing to replay.
     """
     scorer = open_bundle(folder)
     probe = read_parquet(folder / "probe.parquet").with_row_index("row")
+    if not probe.height:
+        raise ModelError(f"{folder / 'probe.parquet'}: expected pairs to replay, found none")
     worst = {"features": 0.0, "probabilities": 0.0}
     for (query,), group in probe.group_by(["query"], maintain_order=True):
-        rows = np.array([scorer.row_of[item] for item in group["item_id"]], dtype=np.int64)
+        rows = np.array([scorer.row_of.get(item, -1) for item in group["item_id"]], dtype=np.int64)
+        if rows.min() < 0:
+            missing = group["item_id"][int(rows.argmin())]
+            raise ModelError(f"{folder / 'probe.parquet'}: expected items of the bundle, found {missing}")
         inputs = scorer.inputs(str(query), rows)
         stored = np.array(group["features"].to_list(), dtype=np.float32).reshape(rows.size, -1)
         drift = np.abs(inputs[2] - stored)
@@ -47,9 +52,10 @@ def _refuse(
     names: tuple[str, ...],
     folder: Path,
 ) -> None:
-    if (drift <= tolerance).all():  # a NaN fails this
+    drift = np.nan_to_num(drift, nan=np.inf)
+    if (drift <= tolerance).all():
         return
-    pair, column = np.unravel_index(int(np.nanargmax(drift)), drift.shape)
+    pair, column = np.unravel_index(int(drift.argmax()), drift.shape)
     row = group.row(int(pair), named=True)
     raise ModelError(
         f"{folder}: parity: {names[int(column)]} of ({row['query']!r}, {row['item_id']}): expected within {tolerance:g} of "

@@ -182,9 +182,9 @@ def _fit(
             history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **judge()})
             if history[-1] == max(history, key=lambda row: row["dev_auroc"]):
                 best = copy.deepcopy(modules.state_dict())
+            write_json(out / "history.json", history)
             state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
             with atomic_path(checkpoint) as temporary:
                 torch.save({**state, "schedule": schedule.state_dict(), "history": history}, temporary)
-            write_json(out / "history.json", history)
     modules.load_state_dict(best)
     return history

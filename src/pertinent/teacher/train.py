@@ -88,6 +88,8 @@ def train_teacher(
     _keep_complete(out / "checkpoints")
     trainer = _trainer(config, model, pairs, compact_pad_id, out, seed, judge)
     trainer.train(resume_from_checkpoint=bool(list((out / "checkpoints").glob("checkpoint-*"))))
+    # Mixed precision wrapped the forward pass; what is saved and probed is the plain float32 model.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     history = read_json(out / "history.json")
     vocabulary.swap_out()
     model.encoder.set_attn_implementation("sdpa")

@@ -1,0 +1,60 @@
+"""A data set with held-out queries and a log, its texts, and a saved teacher of two tiny layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pertinent.files import write_json
+from pertinent.teacher.backbones import resolve_backbone
+from pertinent.teacher.config import TeacherConfig
+from pertinent.teacher.cross_encoder import new_network, save_teacher
+from pertinent.teacher.vocabulary import TOKEN_VECTORS, static_vectors
+
+NAMES = [
+    f"{colour} {thing}"
+    for thing in ("sofa", "chair", "lamp", "rug", "coat")
+    for colour in ("red", "blue", "oak", "wool")
+]
+SPLITS = ("train", "train", "dev", "train", "test")  # of query q by q % 5
+
+
+def query_of(q: int) -> tuple[str, str, str]:
+    """(query_id, query, split) of the q-th query. The first 10 are judged."""
+    return f"q{q:02d}", NAMES[q], SPLITS[q % 5]
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """data/ and text/: 20 items; 10 judged queries of 3 items; a log of 20 queries in three languages."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("data", "text")}
+    ids = [f"i{k:02d}" for k in range(20)]
+    items = pl.DataFrame({"item_id": ids, "title": NAMES})
+    items.write_parquet(folders["data"] / "items.parquet")
+    text = items.select("item_id", text="title: " + pl.col("title"))
+    text = text.with_columns(text_hash=pl.lit("0" * 16), n_tokens=pl.Series(range(4, 24), dtype=pl.Int32))
+    text.write_parquet(folders["text"] / "items.parquet")
+    judgments = [(*query_of(q), ids[(q + step) % 20], 1, "en") for q in range(10) for step in (0, 1, 5)]
+    columns = ["query_id", "query", "split", "item_id", "grade", "language"]
+    pl.DataFrame(judgments, schema=columns, orient="row").write_parquet(folders["data"] / "judgments.parquet")
+    # Languages of unequal size: en has 14 queries, de 4, and 2 have none. Every pair is seen twice.
+    language = ["en"] * 14 + ["de"] * 4 + [None] * 2
+    log = [(*query_of(q), ids[(q + step) % 20], language[q]) for q in range(20) for step in (0, 1, 2, 3)] * 2
+    columns = ["query_id", "query", "split", "item_id", "language"]
+    pl.DataFrame(log, schema=columns, orient="row").write_parquet(folders["data"] / "log.parquet")
+    about = {"name": "tiny", "generated": True, "note": "", "licence": "", "languages": ["en", "de"], "attributes": []}
+    write_json(folders["data"] / "dataset.json", {**about, "scale": {"guidelines": ["bad", "fair", "good"]}})
+    return folders
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    model = new_network(resolve_backbone(str(tiny_backbone)), TeacherConfig(), 3, seed=0)
+    settings = {"n_grades": 3, "pooling": "mean", "max_tokens": 32, "max_query_tokens": 8, "temperature": 1.0}
+    save_teacher(model, folder, tiny_backbone / "tokenizer.json", settings)
+    np.save(folder / TOKEN_VECTORS, static_vectors(model.encoder, 16))
+    return folder
