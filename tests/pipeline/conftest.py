@@ -15,7 +15,7 @@ THINGS = ("sofa", "chair", "table", "lamp", "rug", "dress", "coat", "shirt")
 
 
 def write_small_dataset(folder: Path) -> None:
-    """96 items and 56 queries whose grades follow from shared words: 0 another thing, 2 the thing, 4 with its colour."""
+    """96 items and 168 queries whose grades follow from shared words: 0 another thing, 2 the thing, 4 with its colour."""
     folder.mkdir(parents=True, exist_ok=True)
     items = [
         {"item_id": f"{colour}-{material}-{thing}", "title": f"{colour} {thing}", "description": f"{material} {thing}"}
@@ -25,6 +25,7 @@ def write_small_dataset(folder: Path) -> None:
     ]
     queries = [(f"{c} {t}", c, t) for c in COLOURS for t in THINGS]
     queries += [(f"{m} {t} modern", "", t) for m in MATERIALS for t in THINGS]
+    queries = [(f"{query}{size}", colour, thing) for size in ("", " large", " small") for query, colour, thing in queries]
     judgments = []
     for q, (query, colour, thing) in enumerate(queries):
         for k in range(8):
