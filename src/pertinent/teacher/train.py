@@ -171,7 +171,10 @@ class _LengthGrouped(Sampler[int]):
             order = rng.permutation(self._lengths.size)
             pool = self._batch_size * 64
             chunks = []
-            for start in range(0, order.size, pool):
+            # The first rows fill the batch that the epoch before left short, so that later ones stay whole.
+            carried = -epoch * order.size % self._batch_size
+            yield from order[:carried].tolist()
+            for start in range(carried, order.size, pool):
                 part = order[start : start + pool]
                 by_length = part[np.argsort(self._lengths[part], kind="stable")]
                 chunks += [by_length[i : i + self._batch_size] for i in range(0, by_length.size, self._batch_size)]
