@@ -23,7 +23,7 @@ class TeacherConfig(Config):
     max_tokens: int = Field(default=96, ge=16, description="tokens of query and item text together")
     max_query_tokens: int = Field(default=32, ge=4, description="tokens of the query; the rest of it is cut")
     target: Literal["grade", "interpolated"] = Field(
-        default="interpolated",
+        default="grade",
         description="cross-entropy on the grade, or on the mean rating shared between its two neighbouring grades",
     )
     max_train_rows: int | None = Field(default=None, ge=1, description="human rows used; whole queries, seeded draw")
