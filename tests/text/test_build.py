@@ -106,3 +106,10 @@ def test_items_without_any_text_are_a_data_error(data: Path, tmp_path: Path, tin
     ITEMS.with_columns(title=pl.lit("<br>")).write_parquet(data / "items.parquet")
     with pytest.raises(DataError, match="expected some text in title, found none in any item"):
         build_text(config(title=8), data, tmp_path, tokenizer_file=tiny_backbone / "tokenizer.json")
+
+
+def test_attributes_are_read_where_the_config_names_no_fields(data: Path, tmp_path: Path, tiny_backbone: Path) -> None:
+    result = build_text(TextConfig(), data, tmp_path, tokenizer_file=tiny_backbone / "tokenizer.json")
+    assert result.counts["fields"] == ["title", "description", "captions", "boards", "color"]
+    assert pl.read_parquet(tmp_path / "items.parquet")["text"][2] == "title: Oak table & chair | color: green"
+    assert not result.warnings  # that other default fields are absent is no news

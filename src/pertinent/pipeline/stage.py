@@ -83,13 +83,26 @@ def source_hash(path: Path | None) -> str:
         return "generated"
     if not path.exists():
         raise DataError(f"data.path: no such folder: {path}")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.suffix != ".html")
+    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and _is_data(p))
     parts = []
     for file in files:
         stat = file.stat()
         large = stat.st_size > _WHOLE_HASH_BYTES
         parts.append([file.name, f"{stat.st_size}-{stat.st_mtime_ns}" if large else sha256_of_file(file)])
     return sha256_of_json(parts)
+
+
+def _is_data(file: Path) -> bool:
+    # The run's own config may stand in the folder: a change in it must not redo the data stage.
+    return file.name == "dataset.yaml" or file.suffix in {
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".ndjson",
+        ".json",
+        ".parquet",
+        ".gz",
+    }
 
 
 def _prepare(partial: Path, key: str) -> None:

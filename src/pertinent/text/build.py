@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_parquet
 from pertinent.progress import progress
-from pertinent.text.config import TextConfig
+from pertinent.text.config import ATTRIBUTE_TOKENS, FieldConfig, TextConfig
 from pertinent.text.representation import Field, entries_of, render, tag_of
 from pertinent.types import StageResult
 
@@ -24,11 +25,14 @@ def build_text(config: TextConfig, data: Path, out: Path, *, tokenizer_file: Pat
     """Write out/items.parquet: item_id, text, text_hash, n_tokens, n_cut, title, body, language.
 
     text is what the teacher reads; title and body are the same fields cleaned and whole, for lexical features
-    (body: every configured field but the title, joined). tokenizer_file: the teacher's tokenizer.json.
+    (body: every field but the title, joined). Where the config names no fields, the data set's attributes come after
+    the default ones. tokenizer_file: the teacher's tokenizer.json.
     Raises ConfigError when no configured field is in the data set.
     """
     dataset = load_dataset(data)
     items = dataset.items
+    told = "fields" in config.model_fields_set
+    config = _with_attributes(config, dataset.attributes)
     known = [field.name for field in config.fields if field.name in items.columns]
     unknown = [field.name for field in config.fields if field.name not in items.columns]
     if not known:
@@ -58,10 +62,17 @@ def build_text(config: TextConfig, data: Path, out: Path, *, tokenizer_file: Pat
         "tokens_max": int(tokens.to_numpy().max()),
         "fields": known,
     }
-    warnings = [
-        f"text.fields: the items have no column {name}" for name in unknown if "fields" in config.model_fields_set
-    ]
+    warnings = [f"text.fields: the items have no column {name}" for name in unknown if told]
     return StageResult(counts, warnings=warnings)
+
+
+def _with_attributes(config: TextConfig, attributes: Sequence[str]) -> TextConfig:
+    """The config as written; where it names no fields, the default ones and the data set's own attributes."""
+    if "fields" in config.model_fields_set:
+        return config
+    named = {field.name for field in config.fields}
+    more = tuple(FieldConfig(name=name, tokens=ATTRIBUTE_TOKENS) for name in attributes if name not in named)
+    return TextConfig(fields=(*config.fields, *more), max_tokens=config.max_tokens)
 
 
 _SCHEMA = {

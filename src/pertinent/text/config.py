@@ -23,6 +23,7 @@ _DEFAULT_FIELDS = (
     ("link_title", 12),
     ("link_description", 12),
 )
+ATTRIBUTE_TOKENS = 10  # of each attribute of the data set, where the config names no fields
 
 
 class TextConfig(Config):
