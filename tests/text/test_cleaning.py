@@ -16,6 +16,7 @@ from pertinent.text.cleaning import clean
         ("Rug <!-- a note\nover two lines --> 2 x 3", "Rug 2 x 3"),
         ("Salt &amp; pepper &#8482; caf&eacute;", "Salt & pepper TM café"),
         ("3 < 5 and 7 > 2", "3 < 5 and 7 > 2"),
+        ("Sofas | Beds|Rugs || Shop", "Sofas - Beds - Rugs - Shop"),
         ("size<5 in", "size<5 in"),
         ("ｆｕｌｌ　ｗｉｄｔｈ ①", "full width 1"),
         ("  two \t\r\n lines\u00a0here ", "two lines here"),

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError
 from pertinent.text.config import FieldConfig, TextConfig
-from pertinent.text.representation import Field, ItemText, entries_of, render, tag_of
+from pertinent.text.representation import MARK, Field, ItemText, entries_of, render, split_fields, tag_of
 
 
 def _word_tokenizer() -> Tokenizer:
@@ -29,35 +29,36 @@ def rendered(fields: list[Field], max_tokens: int, **budgets: int) -> ItemText:
     config = TextConfig(
         fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()), max_tokens=max_tokens
     )
-    phrases = {entry for field in fields for entry in field.entries} | {tag_of(field.name) for field in fields}
+    phrases = {MARK} | {entry for field in fields for entry in field.entries} | {tag_of(field.name) for field in fields}
     return render(fields, {phrase: n_tokens(phrase) for phrase in phrases}, config, TOKENIZER)
 
 
 def test_whole_fields_are_tagged_and_joined_in_order() -> None:
     fields = [Field("title", ["red sofa"]), Field("link_title", ["buy sofas here"])]
     item = rendered(fields, 80, title=8, link_title=8)
-    # Tags: "title:" is 2 tokens, "link title:" is 3; values 2 and 3.
-    assert item == ItemText("title: red sofa | link title: buy sofas here", 10, 0)
+    # Tags: "title:" is 2 tokens, "link title:" is 3; values 2 and 3; the mark between them 1.
+    assert item == ItemText("title: red sofa | link title: buy sofas here", 11, 0)
+    assert split_fields(item.text) == ["title: red sofa", "link title: buy sofas here"]
 
 
 def test_a_field_leaves_the_others_their_budgets() -> None:
     # 8 tokens for two values of 6 and budgets of 3: 3 each, and the 2 left over to the first.
     fields = [Field("a", ["p q r s t u"]), Field("b", ["v w x y z z"])]
-    assert rendered(fields, 12, a=3, b=3) == ItemText("a: p q r s t | b: v w x", 12, 2)
+    assert rendered(fields, 13, a=3, b=3) == ItemText("a: p q r s t | b: v w x", 13, 2)
 
 
 def test_a_field_is_cut_and_the_others_stay_whole() -> None:
-    # 8 tokens are left after title (2 + 2): the tag of body takes 2 and its value the other 6 of 10.
+    # 9 tokens are left after title (2 + 2): the mark takes 1, the tag of body 2 and its value the other 6 of 10.
     fields = [Field("title", ["red sofa"]), Field("body", ["a b c d e f g h i j"])]
-    item = rendered(fields, 12, title=8, body=6)
-    assert item == ItemText("title: red sofa | body: a b c d e f", 12, 1)
+    item = rendered(fields, 13, title=8, body=6)
+    assert item == ItemText("title: red sofa | body: a b c d e f", 13, 1)
 
 
 def test_tokens_left_over_go_to_the_first_cut_field() -> None:
-    # Grants by budget: a 2 of 5, b 1 of 1, c 2 of 4; tags 2 each. 14 - 6 - 5 leaves 3: all go to a, none to c.
+    # Grants by budget: a 2 of 5, b 1 of 1, c 2 of 4; tags 2 each, 2 marks. 16 - 6 - 2 - 5 leaves 3: all go to a.
     fields = [Field("a", ["p q r s t"]), Field("b", ["u"]), Field("c", ["v w x y"])]
-    item = rendered(fields, 14, a=2, b=5, c=2)
-    assert item == ItemText("a: p q r s t | b: u | c: v w", 14, 1)
+    item = rendered(fields, 16, a=2, b=5, c=2)
+    assert item == ItemText("a: p q r s t | b: u | c: v w", 16, 1)
 
 
 def test_a_list_is_cut_at_a_whole_entry() -> None:
@@ -84,14 +85,12 @@ FIELDS = st.lists(st.lists(WORDS, max_size=4, unique=True), min_size=1, max_size
 
 
 @given(FIELDS, st.integers(8, 60), st.integers(1, 20))
-def test_the_text_is_within_max_tokens_but_for_separators(
+def test_the_text_is_within_max_tokens(
     entries: list[list[str]], max_tokens: int, budget: int
 ) -> None:
     fields = [Field(f"f{i}", entry) for i, entry in enumerate(entries)]
     item = rendered(fields, max_tokens, **{field.name: budget for field in fields})
-    separators = item.text.count(" | ")
-    assert item.n_tokens <= max_tokens
-    assert n_tokens(item.text) == item.n_tokens + separators
+    assert n_tokens(item.text) == item.n_tokens <= max_tokens
     assert (item.n_cut == 0) == (
         item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries)
     )

@@ -15,7 +15,7 @@ from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_parquet
 from pertinent.progress import progress
 from pertinent.text.config import ATTRIBUTE_TOKENS, FieldConfig, TextConfig
-from pertinent.text.representation import Field, entries_of, render, tag_of
+from pertinent.text.representation import MARK, Field, entries_of, render, tag_of
 from pertinent.types import StageResult
 
 _BATCH_ITEMS = 2_000
@@ -92,7 +92,7 @@ def _render_batch(
 ) -> list[dict[str, Any]]:
     fields = [[Field(name, entries_of(row[name])) for name in names] for row in batch]
     phrases = {entry for item in fields for field in item for entry in field.entries}
-    phrases.update(tag_of(name) for name in names)
+    phrases.update({MARK, *(tag_of(name) for name in names)})
     ordered = sorted(phrases)
     encodings = tokenizer.encode_batch(ordered, add_special_tokens=False)
     counts = {phrase: len(encoding.ids) for phrase, encoding in zip(ordered, encodings, strict=True)}

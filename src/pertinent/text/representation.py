@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from pertinent.text.cleaning import clean
 from pertinent.text.config import TextConfig
 
-SEPARATOR = " | "
+MARK = "|"  # stands between fields and, since cleaning takes it out, never inside one
+SEPARATOR = f" {MARK} "
 LIST_SEPARATOR = ", "
 
 
@@ -51,17 +52,20 @@ def entries_of(value: Any) -> list[str]:
 def render(fields: Sequence[Field], counts: dict[str, int], config: TextConfig, tokenizer: Tokenizer) -> ItemText:
     """One item's text: ``title: ... | brand: ...`` in the order of the config.
 
-    counts: tokens of every entry and tag. Each field is first cut to its own budget and to what max_tokens leaves;
+    counts: tokens of every entry, of every tag and of the mark between fields ("|"), which all come out of max_tokens
+    (the tokens of the joined text may differ by a few, where a tokenizer merges across the joints). Each field is first
+    cut to its own budget and to what max_tokens leaves;
     tokens that short fields left over then go to the cut ones, in order. Long texts are cut between tokens, lists at
     a whole entry (the first entry of a list is cut like a text if it does not fit).
     """
     present = [field for field in fields if field.entries]
     budgets = {field.name: field.tokens for field in config.fields}
     needs = [sum(counts[entry] for entry in field.entries) + len(field.entries) - 1 for field in present]
+    fixed = [counts[tag_of(field.name)] + (counts[MARK] if i else 0) for i, field in enumerate(present)]
     grants: list[int] = []
     left = config.max_tokens
-    for field, need in zip(present, needs, strict=True):
-        left -= counts[tag_of(field.name)]
+    for field, need, cost in zip(present, needs, fixed, strict=True):
+        left -= cost
         grants.append(max(min(need, budgets[field.name], left), 0))
         left -= grants[-1]
     for i, need in enumerate(needs):
@@ -69,13 +73,18 @@ def render(fields: Sequence[Field], counts: dict[str, int], config: TextConfig, 
         grants[i] += extra
         left -= extra
     parts, used, n_cut = [], 0, 0
-    for field, need, grant in zip(present, needs, grants, strict=True):
+    for field, need, grant, cost in zip(present, needs, grants, fixed, strict=True):
         value, n_tokens = _fit(field.entries, counts, grant, tokenizer)
         n_cut += need > grant
         if value:
             parts.append(f"{tag_of(field.name)} {value}")
-            used += n_tokens + counts[tag_of(field.name)]
+            used += n_tokens + cost
     return ItemText(SEPARATOR.join(parts), used, n_cut)
+
+
+def split_fields(text: str) -> list[str]:
+    """The tagged fields that a rendered text consists of, in order."""
+    return text.split(SEPARATOR) if text else []
 
 
 def tag_of(name: str) -> str:
