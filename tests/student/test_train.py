@@ -171,11 +171,11 @@ def test_features_are_standardised_and_clamped_inside_the_head() -> None:
     taken: list[torch.Tensor] = []
     head.layers.register_forward_pre_hook(lambda module, inputs: taken.append(inputs[0]))
     query, items = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
-    head(query, items, torch.tensor([[4.0, 0.0], [-99.0, 0.001]]))
+    head(query, items, torch.tensor([[4.0, 0.0], [-99.0, 7.0]]))
     root = math.sqrt(2)
     first = [root, 0, 0.6 * root, 0.8 * root, 0.4 * root, 0.8 * root, 0.6 * 2, 0, 0.6 * 4, 1.5, 0]
     assert taken[0][0].tolist() == pytest.approx(first, abs=1e-6)
-    assert taken[0][1, -3:].tolist() == pytest.approx([4, -5, 1], abs=1e-6)  # a std of zero counts as 1e-3
+    assert taken[0][1, -3:].tolist() == pytest.approx([4, -5, 0], abs=1e-6)  # a feature that never moved says nothing
 
 
 def test_the_network_file_is_valid_and_takes_any_number_of_candidates(student: Trained) -> None:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from pertinent.features.ragged import Ragged
 
 MAX_TOKENS = 96  # of a query or an item text
+_BLOCK_ROWS = 8192  # texts whose token vectors are gathered at a time
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
 def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same)."""
     sums = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
-    filled = tokens.lengths > 0
-    if tokens.values.size:
-        sums[filled] = np.add.reduceat(vectors[tokens.values], tokens.starts[:-1][filled], axis=0)
+    filled = np.flatnonzero(tokens.lengths)
+    for start in range(0, filled.size, _BLOCK_ROWS):
+        rows = filled[start : start + _BLOCK_ROWS]
+        first, end = tokens.starts[rows[0]], tokens.starts[rows[-1] + 1]
+        sums[rows] = np.add.reduceat(vectors[tokens.values[first:end]], tokens.starts[rows] - first, axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     unit: NDArray[np.float32] = sums / np.maximum(norms, np.float32(1e-6))
     return unit

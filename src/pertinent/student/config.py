@@ -8,12 +8,9 @@ from pertinent.config import Config
 
 
 class StudentConfig(Config):
-    """A feed-forward network over lexical features and static token vectors, learning soft grades.
+    """A feed-forward network over lexical features and static token vectors, learning soft grades."""
 
-    The defaults were chosen on the Home Depot dev split; benchmarks/LOG.md holds the figures.
-    """
-
-    dimensions: int = Field(default=64, ge=4, le=256, description="of a token vector")
+    dimensions: int = Field(default=64, ge=4, le=128, description="of a token vector")
     hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
     epochs: int = Field(default=12, ge=1, description="passes over the labels at most")
     patience: int = Field(default=3, ge=1, description="epochs without a better dev AUROC before training stops")

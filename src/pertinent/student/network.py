@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from pertinent.features.ragged import Ragged
 
+_LEAST_DEVIATION = 1e-4  # of a feature over the training pairs
+
 
 class StudentHead(nn.Module):
     """Vectors and features -> grade logits; the part that is exported.
@@ -25,7 +27,10 @@ class StudentHead(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
         self.register_buffer("mean", torch.from_numpy(mean))
-        self.register_buffer("scale", torch.from_numpy(1.0 / np.maximum(std, 1e-3)))
+        # A feature that never moved in training has taught its weights nothing: it counts for nothing when served.
+        moved = std > _LEAST_DEVIATION
+        scale = np.where(moved, 1.0 / np.maximum(std, _LEAST_DEVIATION), 0.0).astype(np.float32)
+        self.register_buffer("scale", torch.from_numpy(scale))
         self.vector_dropout = nn.Dropout(dropout)
         width = 4 * dimensions + 1 + mean.size
         layers: list[nn.Module] = []

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from pertinent.data.build import load_dataset
+from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.calibration import TemperatureScaling
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.features.encoder import mean_vectors
@@ -47,16 +48,20 @@ def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, o
     train_rows = pair_rows(soft, catalogue, tokenizer, "label")
     dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
 
-    start = np.load(labels / "token_vectors.npy", allow_pickle=False)[:, : config.dimensions].astype(np.float32)
+    start = _first_vectors(labels / "token_vectors.npy", config.dimensions)
     learner = _Learner.of(config, start, catalogue, train_rows, dataset.scale.n_grades)
     targets = soft.select(dataset.scale.probability_columns).to_numpy().astype(np.float32)
     grades = dev["grade"].to_numpy().astype(np.int64)
 
     def judge() -> dict[str, float]:
         logits = learner.logits(dev_rows, catalogue, start)
+        if not np.isfinite(logits).all():
+            raise ModelError("student: the network gives NaN; lower student.learning_rate")
         scaling = TemperatureScaling.fit(logits, grades)
         probs = scaling.probabilities(logits)
-        found = {"dev_loss": log_loss(grades, probs) or 0.0, "dev_auroc": mean_auroc(grades, probs)}
+        loss = log_loss(grades, probs)
+        assert loss is not None
+        found = {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
         return {**found, "temperature": scaling.temperature}
 
     history = _fit(config, learner, train_rows, targets, catalogue, judge, out, seed)
@@ -77,6 +82,16 @@ def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, o
         "bundle_bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
     }
     return StageResult(counts)
+
+
+def _first_vectors(file: Path, dimensions: int) -> NDArray[np.float32]:
+    """(V, dimensions) float32: where the static encoder starts from."""
+    vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+    if vectors.shape[1] < dimensions:
+        raise ConfigError(
+            f"student.dimensions: expected at most the {vectors.shape[1]} of the teacher's token vectors, found {dimensions}"
+        )
+    return np.ascontiguousarray(vectors[:, :dimensions], dtype=np.float32)
 
 
 @dataclass
@@ -115,12 +130,13 @@ class _Learner:
     def logits(self, rows: PairRows, catalogue: Catalogue, start: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, n) float32, with the table as it will be served."""
         table = self.full_table(start).astype(np.float32)
-        queries, items = mean_vectors(rows.query_tokens, table), mean_vectors(catalogue.tokens, table)
+        item_rows, index = np.unique(rows.item_rows, return_inverse=True)
+        queries, items = mean_vectors(rows.query_tokens, table), mean_vectors(catalogue.tokens.take(item_rows), table)
         self.head.eval()
         with torch.inference_mode():
             logits: NDArray[np.float32] = self.head(
                 torch.from_numpy(queries[rows.query_rows]),
-                torch.from_numpy(items[rows.item_rows]),
+                torch.from_numpy(items[index]),
                 torch.from_numpy(rows.features),
             ).numpy()
         self.head.train()
