@@ -96,7 +96,9 @@ def test_quoted_fields_with_line_breaks_read_back_as_they_were_written(rows: lis
 
 
 def test_a_text_of_several_lines_with_commas_is_no_stray_quote(tmp_path: Path) -> None:
-    text = 'a,b,c\n1,Lamp,"Soft\nred, blue, green\n\nwarm, cold, dim"\n2,"one, two\nthree",x\n3,"x\ny",z,too many\n4,5,6\n'
+    text = (
+        'a,b,c\n1,Lamp,"Soft\nred, blue, green\n\nwarm, cold, dim"\n2,"one, two\nthree",x\n3,"x\ny",z,too many\n4,5,6\n'
+    )
     table = read_table(write(tmp_path / "t.csv", text))
     assert table.rows["a"].to_list() == ["1", "2", "4"]
     assert table.lines.to_list() == [2, 6, 10]
@@ -104,7 +106,9 @@ def test_a_text_of_several_lines_with_commas_is_no_stray_quote(tmp_path: Path) -
 
 
 def test_a_header_that_is_never_closed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"t\.csv:1: expected a header line of column names, found no valid CSV: .* never closed$"):
+    with pytest.raises(
+        DataError, match=r"t\.csv:1: expected a header line of column names, found no valid CSV: .* never closed$"
+    ):
         read_table(write(tmp_path / "t.csv", 'a,"b\n1,2\n3,4\n'))
 
 
@@ -139,7 +143,11 @@ ROWS = "query,item_id,grade\n12,7,3\ngröße 2,i8,1\n"
         ("t.csv", ROWS.replace(",", "\t"), "cp1252"),
         ("t.tsv", ROWS.replace(",", "\t"), "utf-8"),
         ("t.tsv.gz", ROWS.replace(",", "\t"), "utf-16"),
-        ("t.jsonl", '{"query": 12, "item_id": 7, "grade": 3}\r\n{"query": "größe 2", "item_id": "i8", "grade": 1.0}', "utf-16"),
+        (
+            "t.jsonl",
+            '{"query": 12, "item_id": 7, "grade": 3}\r\n{"query": "größe 2", "item_id": "i8", "grade": 1.0}',
+            "utf-16",
+        ),
     ],
 )
 def test_one_table_reads_the_same_in_every_form(tmp_path: Path, name: str, text: str, encoding: str) -> None:
