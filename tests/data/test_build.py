@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -68,6 +69,54 @@ def test_growth_moves_no_query(write, build) -> None:
 def test_a_warning_names_a_grade_without_judgments(write, build) -> None:
     _, _, result = build(write(), guidelines=[f"Grade {k}." for k in range(6)])
     assert list(result.warnings) == ["no judgment has grade L6"]
+
+
+def test_warnings_name_what_the_rules_did(write, build) -> None:
+    rows = [f"q {k},i{k % 20},{k % 5},{('test', 'train')[k % 3 > 0]},{k}" for k in range(60)]
+    judgments = ["query,item_id,grade,split,query_id", *rows, "q 1,i1,4,train,1001"]
+    items = ["item_id,title,engaged_queries", 'i0,Lamp,"[""Q 3""]"', *(f"i{k},Title," for k in range(1, 20))]
+    _, _, result = build(write(items="\n".join(items), judgments="\n".join(judgments)))
+    assert list(result.warnings) == [
+        "1 pairs had conflicting grades; their mean is used",
+        "1 queries stood under several values of query_id; the first of each is used",
+        f"the data set's own split has no dev: {result.counts['dev_from_train']} of its training queries are dev, by their hash",
+        "1 engaged queries of items are judged dev or test queries; they are left out",
+    ]
+
+
+@pytest.mark.parametrize("form", ["csv", "crlf", "csv.gz", "utf-16", "tsv", "jsonl", "parquet"])
+def test_queries_and_titles_that_are_numbers_are_texts_in_every_form(write, build, tmp_path: Path, form: str) -> None:
+    expected, _, _ = build(numbers(write(), "plain"))
+    dataset, quarantine, result = build(
+        numbers(write(), form), **({"judgments": {"encoding": "utf-16"}} if form == "utf-16" else {})
+    )
+    assert dataset.judgments.equals(expected.judgments)
+    assert dataset.judgments["query"].str.contains(r"^\d+$").all()
+    assert dataset.items["title"].to_list() == [str(1000 + k) for k in range(20)]
+    assert quarantine.is_empty()
+    assert result.counts["judgments"] == 240
+
+
+def numbers(folder: Path, form: str) -> Path:
+    """Items of numbers as titles, and judgments of numbers as queries and item ids, written in one of many forms."""
+    (folder / "items.csv").write_text("\n".join(["item_id,title", *(f"{k},{1000 + k}" for k in range(20))]))
+    rows = [(4000 + q, (q * 3 + k) % 20, (q + k) % 5) for q in range(60) for k in range(4)]
+    frame = pl.DataFrame(rows, schema=["query", "item_id", "grade"], orient="row")
+    for old in folder.glob("judgments.*"):
+        old.unlink()
+    text = frame.write_csv()
+    if form == "parquet":
+        frame.with_columns(pl.col("item_id").cast(pl.Float64)).write_parquet(folder / "judgments.parquet")
+    elif form == "jsonl":
+        (folder / "judgments.jsonl").write_text(frame.write_ndjson(), encoding="utf-8-sig")
+    elif form == "tsv":
+        (folder / "judgments.tsv").write_text(text.replace(",", "\t"), encoding="utf-8-sig")
+    elif form == "csv.gz":
+        (folder / "judgments.csv.gz").write_bytes(gzip.compress(text.replace("\n", "\r\n").encode("utf-8-sig")))
+    else:
+        encoding = {"plain": "utf-8", "csv": "utf-8-sig", "crlf": "utf-8", "utf-16": "utf-16"}[form]
+        (folder / "judgments.csv").write_bytes(text.replace("\n", "\r\n" if form == "crlf" else "\n").encode(encoding))
+    return folder
 
 
 def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:

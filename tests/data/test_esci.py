@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from pathlib import Path
 
 import orjson
 import polars as pl
 import pytest
 
+from pertinent.config import parse_config
+from pertinent.data.config import DataConfig
 from pertinent.data.splits import split_of
-from pertinent.errors import DataError
+from pertinent.errors import ConfigError, DataError
 from pertinent.types import Scale
 
 N = 120
 
 
 def test_the_official_release_keeps_its_test_split_and_gives_dev_by_hash(official_esci: Path, build) -> None:
-    dataset, quarantine, _ = build(official_esci, reader="esci")
+    dataset, quarantine, result = build(official_esci, reader="esci")
     own = {
         f"query {k}": "test" if k % 5 == 0 else "dev" if split_of(f"query {k}") == "dev" else "train" for k in range(N)
     }
     assert dict(dataset.judgments.select("query", "split").unique().rows()) == own
+    assert result.counts["dev_from_train"] == list(own.values()).count("dev") > 0
     assert dataset.items.height == 37
     assert dataset.items["bullet_points"].to_list()[:2] == [None, ["one", "two"]]
     assert dataset.attributes == ("bullet_points", "brand", "color")
@@ -63,16 +67,27 @@ def test_the_small_set_never_reads_the_query_ids_of_a_product(tmp_path: Path, bu
     row = dataset.items.row(1, named=True)
     assert (row["numeric.is_book"], row["bullet_points"], row["category"]) == (1.0, ["a", "b"], ["Home", "Lamps"])
     assert dataset.scale.n_grades == 4
+    splits = [
+        dict(build(tmp_path, reader="esci", esci={"fold": k})[0].judgments.select("query", "split").rows())
+        for k in range(5)
+    ]
+    assert Counter(splits[0].values()) == {"train": 40, "dev": 8, "test": 12}
+    assert all([found[query] for found in splits].count("test") == 1 for query in splits[0])
+
+
+def test_a_fold_that_is_none_of_the_five_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^my\.yaml: esci\.fold: expected less than 5, found 5$"):
+        parse_config(DataConfig, {"reader": "esci", "path": ".", "esci": {"fold": 5}}, "my.yaml")
 
 
 def test_the_real_small_set_has_its_known_counts(real_data: Path, build) -> None:
     dataset, quarantine, result = build(real_data / "esci_us_small", reader="esci")
     assert (result.counts["judgments"], result.counts["queries"], result.counts["items"]) == (6_678, 150, 6_764)
     assert result.counts["grades"] == {"L1": 1_086, "L2": 305, "L3": 1_898, "L4": 3_389}
-    assert {name: part["queries"] for name, part in result.counts["splits"].items()} == {
-        "train": 115,
-        "dev": 10,
-        "test": 25,
+    assert result.counts["splits"] == {
+        "train": {"judgments": 4_473, "queries": 100},
+        "dev": {"judgments": 927, "queries": 20},
+        "test": {"judgments": 1_278, "queries": 30},
     }
     assert quarantine.is_empty()
     assert "query_id" not in dataset.items.columns

@@ -12,6 +12,7 @@ from pertinent.data.config import DataConfig
 from pertinent.data.guess import order_grades, starter_config
 from pertinent.data.validate import validate_dataset
 from pertinent.errors import DataError
+from pertinent.pipeline import load_run_config
 
 
 def guessed(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -82,7 +83,7 @@ def test_usual_names_are_mapped_without_doubt(tmp_path: Path) -> None:
         "file": "events.csv",
         "columns": {"query": "query", "item_id": "product_id", "action": "event_type", "timestamp": "ts"},
     }
-    assert text.count("CHECK:") == 2  # the line at the top, and the attributes
+    assert text.count("CHECK:") == 3  # the line at the top, the attributes and the languages
 
 
 def test_our_own_names_are_found(write) -> None:
@@ -97,6 +98,51 @@ def test_the_scale_of_dataset_yaml_is_left_where_it_is(write) -> None:
     text, data = guessed(folder)
     assert "grades" not in data["judgments"]
     assert "The 5 grades and their guidelines are in dataset.yaml." in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("_shop", "shop"),
+        ("Größe", "Grosse"),
+        ("店", "my-search"),
+        ("-.x y.", "x-y"),
+        ("Año 2024", "Ano-2024"),
+        ("_", "my-search"),
+    ],
+)
+def test_the_name_of_any_folder_gives_a_name_that_loads(tmp_path: Path, folder: str, name: str) -> None:
+    made = shop(tmp_path / folder)
+    (made / "pertinent.yaml").write_text(starter_config(made), encoding="utf-8")
+    assert load_run_config(made / "pertinent.yaml").name == name
+
+
+def test_the_languages_are_those_of_the_columns_or_a_line_to_fill_in(write) -> None:
+    rows = [f"q {q},i{q % 20},{q % 5},{('EN', 'de')[q % 2]}" for q in range(60)]
+    text, data = guessed(write(judgments="\n".join(["query,item_id,grade,lang", *rows])))
+    assert data["languages"] == ["de", "en"]
+    assert "languages: [de, en]  # CHECK:" in text
+    text, data = guessed(write())
+    assert "languages" not in data
+    assert "  # languages: [en]  # CHECK: " in text
+    (write() / "dataset.yaml").write_text("languages: [en]\n")
+    assert "languages:" not in starter_config(write())
+
+
+def test_queries_that_are_all_numbers_are_found_by_their_name(write) -> None:
+    rows = [f"{4000 + q},i{q % 20},{q % 5}" for q in range(80)]
+    _, data = guessed(write(judgments="\n".join(["query,item_id,grade", *rows])))
+    assert data["judgments"]["columns"] == {"query": "query", "item_id": "item_id", "grade": "grade"}
+
+
+def test_the_id_of_a_search_in_a_log_is_no_id_of_a_query(write) -> None:
+    _, data = guessed(write(log="query_id,query,item_id,action\nu-1,q 1,i1,click\nu-2,q 1,i1,click\n"))
+    assert data["log"]["columns"] == {
+        "query": "query",
+        "item_id": "item_id",
+        "action": "action",
+        "search_id": "query_id",
+    }
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,33 @@ def test_the_users_query_id_is_kept_and_may_stand_for_one_query_only(tmp_path: P
     assert quarantine == [(4, "query_id must stand for one query, got 7 for red shoe and blue shoe")]
 
 
+def test_a_query_under_two_ids_is_one_query(tmp_path: Path) -> None:
+    text = (
+        "query_id,query,item_id,grade\n,Red Shoe,c,0\n7,red shoe,a,1\n8,red  shoe,a,1\n9,red shoe,b,1\n8,blue shoe,a,1\n"
+        "9,red shoe,b,3\n5,hat,a,2\n"
+    )
+    rows, quarantine, counts = clean(tmp_path, text)
+    assert [(row["query_id"], row["query"], row["item_id"], row["grade"]) for row in rows] == [
+        ("5", "hat", "a", 2),
+        ("7", "Red Shoe", "a", 1),
+        ("7", "Red Shoe", "b", 2),
+        ("7", "Red Shoe", "c", 0),
+    ]
+    assert quarantine == [(6, "query_id must stand for one query, got 8 for red shoe and blue shoe")]
+    assert counts["queries_with_several_ids"] == 1
+    assert counts["duplicate_judgments"] == counts["conflicting_pairs"] == 1
+
+
+def test_an_own_split_without_dev_gives_training_queries_to_it_by_hash(tmp_path: Path) -> None:
+    rows = "".join(f"q {k},{'abc'[k % 3]},1,{'test' if k % 4 == 0 else 'train'}\n" for k in range(60))
+    found, _, counts = clean(tmp_path, "query,item_id,grade,split\n" + rows)
+    own = {f"q {k}": "test" if k % 4 == 0 else "dev" if split_of(f"q {k}") == "dev" else "train" for k in range(60)}
+    assert {row["query"]: row["split"] for row in found} == own
+    assert counts["dev_from_train"] == list(own.values()).count("dev") > 0
+    _, _, counts = clean(tmp_path, "query,item_id,grade,split\nhat,a,1,dev\n" + rows)
+    assert counts["dev_from_train"] == 0
+
+
 def test_the_data_sets_own_split_goes_first_and_no_query_is_in_two(tmp_path: Path) -> None:
     text = "query,item_id,grade,split\nx,a,1,test\ny,a,1,validation\nz,a,1,train\nZ,b,1,dev\nw,a,1,\nv,a,1,fold7\n"
     rows, quarantine, counts = clean(tmp_path, text)
@@ -162,9 +189,10 @@ def test_reordering_the_rows_changes_no_grade(tmp_path: Path) -> None:
 
 
 def test_all_broken_gives_an_empty_table_of_the_same_schema(tmp_path: Path) -> None:
-    rows, quarantine, _ = clean(tmp_path, "query,item_id,grade\nq,z,1\nq,y,1\n")
-    assert rows == []
-    assert len(quarantine) == 2
+    for column, value in (("language", "en"), ("split", "train"), ("query_id", "7")):
+        rows, quarantine, _ = clean(tmp_path, f"query,item_id,grade,{column}\nq,z,1,{value}\nq,y,1,{value}\n")
+        assert rows == []
+        assert len(quarantine) == 2
 
 
 def test_a_single_language_of_the_data_set_fills_the_rows_without_one(tmp_path: Path) -> None:

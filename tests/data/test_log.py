@@ -54,6 +54,17 @@ def test_a_judged_query_has_the_split_of_its_judgments_in_the_log(write, build) 
     assert found["query_id"].to_list() == [f"id{k}" for k in range(30)]
 
 
+@pytest.mark.parametrize("column", ["query_id", "search_id"])
+def test_the_logs_own_id_of_a_search_is_kept_beside_that_of_the_query(write, build, column: str) -> None:
+    rows = [f"q{k},i{k % 20},{k % 5},id{k}" for k in range(60)]
+    judgments = "query,item_id,grade,query_id\n" + "\n".join(rows)
+    log = f"query,item_id,action,{column}\nQ1,i1,click,u-1\nq1,i1,click,u-2\nother,i2,click,u-3\nother,i2,click,\n"
+    dataset, _, _ = build(write(judgments=judgments, log=log))
+    found = dataset.log.collect()
+    assert found["query_id"].to_list() == ["id1", "id1", query_id_of("other"), query_id_of("other")]
+    assert found["search_id"].to_list() == ["u-1", "u-2", "u-3", None]
+
+
 def test_broken_log_rows_are_quarantined(write, build) -> None:
     log = (
         "timestamp,query,item_id,action,position\nyesterday,q 1,i1,click,1\n2024-05-01,q 1,i1,purchase,1\n"

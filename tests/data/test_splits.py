@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
+from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pertinent.config import parse_config
 from pertinent.data.splits import (
+    N_FOLDS,
     SplitConfig,
+    fold_splits,
     normalise_query,
     normalised,
     query_id_of,
@@ -62,11 +66,50 @@ def test_splits_are_stable_under_reordering_and_growth(
     assert all(after[query] == split for query, split in before.items())
 
 
-@given(st.text())
+MARKED = st.text(
+    st.sampled_from("aIJTi \u0130\u0390\u0399\u01f0\u0301\u0307\u0308\u030c\u0323\u0345\u3000"), max_size=6
+)
+
+
+@settings(deadline=None)
+@given(st.text() | MARKED)
+@example("J\u030c\u0323")  # case folding takes the letter apart, and its marks fall into another order
 def test_normalising_twice_changes_no_split(text: str) -> None:
     once = normalise_query(text)
+    assert normalise_query(once) == once
+    assert query_id_of(once) == query_id_of(text)
+    assert split_of(once) == split_of(text)
     assert once == once.strip()
     assert "  " not in once
+
+
+def test_the_cases_of_a_letter_with_two_marks_are_one_query() -> None:
+    # Capital and small iota with dialytika and tonos; there is no precomposed capital.
+    assert normalise_query("\u03aa\u0301") == normalise_query("\u0390") == "\u0390"
+
+
+def test_five_folds_are_of_one_size_and_hold_each_query_once() -> None:
+    queries = pl.Series([f"query {k}" for k in range(150)])
+    folds = [dict(zip(queries, fold_splits(queries, fold), strict=True)) for fold in range(N_FOLDS)]
+    assert [Counter(found.values()) for found in folds] == [{"train": 100, "dev": 20, "test": 30}] * 5
+    assert all([found[query] for found in folds].count("test") == 1 for query in queries)
+    # Dev is no fold: the 20 of one fold are spread over the other four.
+    assert len({tuple(found[q] == "test" for found in folds) for q in queries if folds[0][q] == "dev"}) == 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(), max_size=30), st.integers(0, N_FOLDS - 1), st.randoms())
+def test_folds_are_stable_under_reordering_repetition_and_spelling(
+    queries: list[str], fold: int, chance: random.Random
+) -> None:
+    others = [*queries, *(query.lower() + " " for query in queries), ""]
+    chance.shuffle(others)
+    expected = {
+        normalise_query(q): s
+        for q, s in zip(queries, fold_splits(pl.Series(queries, dtype=pl.String), fold), strict=True)
+    }
+    found = zip(others, fold_splits(pl.Series(others), fold), strict=True)
+    assert all(split == expected.get(normalise_query(query), "train") for query, split in found)
 
 
 @given(st.lists(st.text(), max_size=20))
@@ -77,6 +120,15 @@ def test_the_vectorised_forms_agree_with_the_single_ones(queries: list[str]) -> 
     assert splits(column).to_list() == [split_of(query) for query in queries]
 
 
-def test_shares_that_leave_no_training_data_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^data.split: test \+ dev must be under 1, got 0.7 \+ 0.3$"):
-        parse_config(SplitConfig, {"test": 0.7, "dev": 0.3}, "data.split")
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"test": 0.7, "dev": 0.3}, "data.split: test + dev must be under 1, got 0.7 + 0.3"),
+        ({"dev": 0}, "data.split: dev: expected greater than 0, found 0"),
+        ({"test": 0.0}, "data.split: test: expected greater than 0, found 0.0"),
+    ],
+)
+def test_shares_that_leave_a_split_without_queries_are_refused(shares: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(SplitConfig, shares, "data.split")
+    assert str(caught.value) == message

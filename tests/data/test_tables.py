@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import csv
 import gzip
+import io
+import tempfile
 import time
 from pathlib import Path
 
+import orjson
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pertinent.data import tables
 from pertinent.data.tables import read_table, sniff_delimiter
 from pertinent.errors import DataError
 
@@ -36,11 +43,119 @@ def test_a_row_that_is_not_valid_csv_is_listed_and_the_next_one_read(tmp_path: P
     table = read_table(write(tmp_path / "t.csv", 'a,b\n1,"27" monitor"\n2,ok\n'))
     assert table.rows["a"].to_list() == ["2"]
     assert table.broken["line"].to_list() == [2]
+    assert orjson.loads(table.broken["row"][0]) == '1,"27" monitor"'
 
 
-def test_an_unclosed_quote_is_told_with_the_line_it_begins_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"t.csv:3: a quoted field begins here and is never closed"):
-        read_table(write(tmp_path / "t.csv", 'a,b\n1,2\n3,"x\n4,5\n6,7\n'))
+def test_an_unclosed_quote_costs_the_row_it_stands_in(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.csv", 'a,b\n1,2\n3,"x\n4,5\n6,7\n'))
+    assert table.rows.rows() == [("1", "2"), ("4", "5"), ("6", "7")]
+    assert table.broken.to_dicts() == [
+        {
+            "file": "t.csv",
+            "line": 3,
+            "reason": "row must be valid CSV, got a quoted field that is never closed",
+            "row": '"3,\\"x"',
+        }
+    ]
+
+
+STRAY = {
+    "runs to the next quoted field": ('17,"item 17,3', '108,"item, 108",3'),
+    "runs to the end of the file": ('17,"item 17,3', "108,item 108,3"),
+    "closes in another row, too few fields": ('17,"item 17,3', '108,item 108,3"'),
+    "closes in another row, too many fields": ('17,"item 17,3', '27",item 108,3'),
+    "closes in another row, the same number of fields": ('17,"item 17,3', '108,item 108",3'),
+    "is one of many, each row of its own": ('17,"item 17,3', '18,"item 18,3'),
+}
+
+
+@pytest.mark.parametrize("how", STRAY)
+def test_a_stray_quote_swallows_no_other_row(tmp_path: Path, how: str) -> None:
+    rows = [f"{k},item {k},{k % 5}" for k in range(400)]
+    rows[17], rows[108] = STRAY[how]
+    table = read_table(write(tmp_path / "t.csv", "\n".join(["a,b,c", *rows])))
+    lost = set(map(str, range(400))) - set(table.rows["a"])
+    assert "17" in lost <= {"17", "108"}
+    assert table.rows.height + table.broken.height == 400
+    assert table.broken["line"][0] == 19
+    assert orjson.loads(table.broken["row"][0]) == '17,"item 17,3'
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.text("ab\n\r\"', ;"), min_size=3, max_size=3), min_size=1, max_size=8),
+    st.sampled_from(["\t", "|"]),
+)
+def test_quoted_fields_with_line_breaks_read_back_as_they_were_written(rows: list[list[str]], delimiter: str) -> None:
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *rows])
+    with tempfile.TemporaryDirectory() as folder:
+        table = read_table(write(Path(folder) / "t.csv", stream.getvalue()), delimiter)
+    assert [list(row) for row in table.rows.rows()] == rows
+    assert table.broken.is_empty()
+
+
+def test_a_text_of_several_lines_with_commas_is_no_stray_quote(tmp_path: Path) -> None:
+    text = (
+        'a,b,c\n1,Lamp,"Soft\nred, blue, green\n\nwarm, cold, dim"\n2,"one, two\nthree",x\n3,"x\ny",z,too many\n4,5,6\n'
+    )
+    table = read_table(write(tmp_path / "t.csv", text))
+    assert table.rows["a"].to_list() == ["1", "2", "4"]
+    assert table.lines.to_list() == [2, 6, 10]
+    assert table.broken.select("line", "row").rows() == [(8, '["3","x\\ny","z","too many"]')]
+
+
+def test_a_header_that_is_never_closed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"t\.csv:1: expected a header line of column names, found no valid CSV: .* never closed$"
+    ):
+        read_table(write(tmp_path / "t.csv", 'a,"b\n1,2\n3,4\n'))
+
+
+def test_a_field_may_be_long_but_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = csv.field_size_limit()
+    path = write(tmp_path / "t.csv", f'a,b\n1,"{"x" * 140_000}"\n2,{"y" * 150_001}\n3,z\n')
+    assert read_table(path).rows["b"].str.len_chars().to_list() == [140_000, 150_001, 1]
+    monkeypatch.setattr(tables, "MAX_FIELD_CHARS", 150_000)
+    table = read_table(path)
+    assert table.rows["a"].to_list() == ["1", "3"]
+    assert table.broken.select("line", "reason").rows() == [
+        (3, "row must have fields of at most 150,000 characters, got a longer one")
+    ]
+    assert csv.field_size_limit() == limit
+
+
+ROWS = "query,item_id,grade\n12,7,3\ngröße 2,i8,1\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("t.csv", ROWS, "utf-8"),
+        ("t.csv", ROWS, "utf-8-sig"),
+        ("t.csv", "\ufeff" + ROWS, "utf-8"),
+        ("t.csv", ROWS.replace("\n", "\r\n"), "utf-8"),
+        ("t.csv", ROWS.replace("\n", "\r"), "utf-8"),
+        ("t.csv.gz", ROWS.replace("\n", "\r\n"), "utf-8-sig"),
+        ("t.csv", ROWS, "utf-16"),
+        ("t.csv.gz", ROWS.replace("\n", "\r\n"), "utf-16"),
+        ("t.csv", "\ufeff" + ROWS, "utf-16-le"),
+        ("t.csv", ROWS.replace(",", "\t"), "cp1252"),
+        ("t.tsv", ROWS.replace(",", "\t"), "utf-8"),
+        ("t.tsv.gz", ROWS.replace(",", "\t"), "utf-16"),
+        (
+            "t.jsonl",
+            '{"query": 12, "item_id": 7, "grade": 3}\r\n{"query": "größe 2", "item_id": "i8", "grade": 1.0}',
+            "utf-16",
+        ),
+    ],
+)
+def test_one_table_reads_the_same_in_every_form(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    table = read_table(write(tmp_path / name, text, encoding), encoding=encoding)
+    expected = [{"query": "12", "item_id": "7", "grade": "3"}, {"query": "größe 2", "item_id": "i8", "grade": "1"}]
+    assert table.rows.to_dicts() == expected
+    assert table.lines.to_list() == ([1, 2] if "jsonl" in name else [2, 3])
+    assert table.broken.is_empty()
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -128,6 +243,6 @@ def test_a_missing_and_a_damaged_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_hundred_thousand_rows_take_about_a_third_of_a_second(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "query,item_id,grade\n" + '"red, shoes",i17,3\n' * 100_000)
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     assert read_table(path).rows.height == 100_000
-    assert time.perf_counter() - started_s < 5.0  # 0.3 s measured; a million in under 10 is the aim
+    assert time.process_time() - started_s < 5.0  # 0.3 s measured; a million in under 10 is the aim

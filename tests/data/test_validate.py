@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from pertinent.data.config import DataConfig
+from pertinent.data.splits import split_of
 from pertinent.data.validate import validate_dataset
 from pertinent.errors import DataError
 
@@ -39,6 +40,20 @@ def test_every_problem_is_listed_not_only_the_first(write) -> None:
         "judgments.csv: no judgments in split test: expected at least one of the 1 queries",
         "judgments.csv: expected at least two different grades in train, found only L2",
     ]
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_split_with_a_single_grade_is_told_before_any_training(write, split: str) -> None:
+    rows = [f"q {q},i{k},{2 if split_of(f'q {q}') == split else (q + k) % 5}" for q in range(60) for k in range(4)]
+    report = validate_dataset(DataConfig(path=write(judgments="\n".join(["query,item_id,grade", *rows]))))
+    assert report.problems == [f"judgments.csv: expected at least two different grades in {split}, found only L3"]
+
+
+@pytest.mark.parametrize("empty", ["train", "dev", "test"])
+def test_a_split_without_judgments_is_told_before_any_training(write, empty: str) -> None:
+    rows = [f"q {q},i{k},{(q + k) % 5}" for q in range(60) for k in range(4) if split_of(f"q {q}") != empty]
+    report = validate_dataset(DataConfig(path=write(judgments="\n".join(["query,item_id,grade", *rows]))))
+    assert [problem.split(":")[1] for problem in report.problems] == [f" no judgments in split {empty}"]
 
 
 def test_what_cannot_be_read_at_all_is_raised(write) -> None:

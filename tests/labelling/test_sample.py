@@ -89,6 +89,21 @@ def test_the_order_of_the_log_does_not_matter(dataset: Dataset, texts: pl.DataFr
     assert sample_pairs(other, texts, few, 7).equals(sample_pairs(dataset, texts, few, 7))
 
 
+def test_the_spelling_and_the_own_ids_of_a_log_give_no_pair_twice(dataset: Dataset, texts: pl.DataFrame) -> None:
+    # Every search has an id of its own, and every second row is in capitals: still 36 pairs, none of them judged.
+    log = dataset.log.collect().with_row_index("row")  # type: ignore[union-attr]
+    log = log.with_columns(
+        query=pl.when(pl.col("row") % 2 == 0).then(pl.col("query").str.to_uppercase() + " ").otherwise("query"),
+        query_id=pl.format("search-{}", "row"),
+    )
+    odd = Dataset(**{**vars(dataset), "log": log.drop("row").lazy()})
+    pairs = sample_pairs(odd, texts, config(), 0)
+    assert counts(pairs)["log"] == N_LOG
+    assert pairs.select(pl.col("query").str.to_lowercase().str.strip_chars(), "item_id").is_unique().all()
+    few = sample_pairs(odd, texts, config(log_pairs=20, judged_pairs=False, pool_per_query=0, random_per_query=0), 0)
+    assert few.height == 20
+
+
 def test_a_limit_drops_random_then_bm25_then_log_pairs(dataset: Dataset, texts: pl.DataFrame) -> None:
     whole = sample_pairs(dataset, texts, config(), 0)
     order = ["judged", "log", "bm25", "random"]

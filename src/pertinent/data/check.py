@@ -15,11 +15,20 @@ from pertinent.data.folder import read_folder
 from pertinent.data.homedepot import read_homedepot
 from pertinent.data.items import clean_items
 from pertinent.data.judgments import UNKNOWN_ITEM, clean_judgments
+from pertinent.data.leaks import drop_held_out_queries
 from pertinent.data.log import clean_log
 from pertinent.data.sieve import reasons_of, too_many_broken
 from pertinent.data.source import Source
 from pertinent.data.splits import SPLITS
 from pertinent.errors import DataError
+
+# A count of what the rules did -> what to say of it where it is not 0.
+_NOTEWORTHY = {
+    "conflicting_pairs": "{n:,} pairs had conflicting grades; their mean is used",
+    "queries_with_several_ids": "{n:,} queries stood under several values of query_id; the first of each is used",
+    "dev_from_train": "the data set's own split has no dev: {n:,} of its training queries are dev, by their hash",
+    "held_out_engaged_queries": "{n:,} engaged queries of items are judged dev or test queries; they are left out",
+}
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,13 @@ def clean_source(source: Source, config: DataConfig) -> Checked:
     """Apply every check and rule of the data stage; what breaks the contract is set aside, however much it is."""
     items, broken_items, item_counts = clean_items(source)
     judgments, broken_judgments, judgment_counts = clean_judgments(source, items["item_id"], config.split)
+    items, n_leaks = drop_held_out_queries(items, judgments)
     quarantine = {"items": broken_items, "judgments": broken_judgments}
     log = None
     if source.log is not None:
         log, quarantine["log"] = clean_log(source.log, source, items["item_id"], judgments, config.split)
-    return Checked(source, items, judgments, log, quarantine, {**item_counts, **judgment_counts})
+    counts = {**item_counts, **judgment_counts, "held_out_engaged_queries": n_leaks}
+    return Checked(source, items, judgments, log, quarantine, counts)
 
 
 def problems_of(checked: Checked, config: DataConfig) -> Iterator[str]:
@@ -79,7 +90,7 @@ def problems_of(checked: Checked, config: DataConfig) -> Iterator[str]:
     hint = f"; {source.items.file} holds {checked.items['item_id'][0]!r}, for example" if checked.items.height else ""
     yield from too_many_broken(source.judgments, checked.quarantine["judgments"], limit, hint=hint)
     if checked.judgments.height:
-        yield from _split_problems(checked, config)
+        yield from _split_problems(checked)
     if source.log is not None:
         # A log names items that have left the catalogue since: that is no fault of the log.
         yield from too_many_broken(source.log, checked.quarantine["log"], limit, tolerated=(UNKNOWN_ITEM,), hint=hint)
@@ -112,8 +123,7 @@ def warnings_of(checked: Checked) -> list[str]:
     if checked.quarantined.height:
         reason, n = next(iter(reasons_of(checked.quarantined).items()))
         found.append(f"{_rows(checked.quarantined.height)} quarantined; the commonest reason ({_rows(n)}): {reason}")
-    if checked.counts.get("conflicting_pairs"):
-        found.append(f"{checked.counts['conflicting_pairs']:,} pairs had conflicting grades; their mean is used")
+    found += [text.format(n=n) for name, text in _NOTEWORTHY.items() if (n := checked.counts.get(name, 0))]
     present = set(checked.judgments["grade"].unique().to_list())
     absent = [name for k, name in enumerate(checked.source.scale.shown) if k not in present]
     if absent:
@@ -141,19 +151,20 @@ def _rows(n: int) -> str:
     return f"{n:,} row" if n == 1 else f"{n:,} rows"
 
 
-def _split_problems(checked: Checked, config: DataConfig) -> Iterator[str]:
+def _split_problems(checked: Checked) -> Iterator[str]:
+    """Each split must have judgments, of two grades at least: what has one grade can be neither learnt nor measured."""
     judgments, file = checked.judgments, checked.source.judgments.file
-    found = {split: judgments.filter(pl.col("split") == split).height for split in SPLITS}
-    wanted = {"train": True, "dev": config.split.dev > 0, "test": config.split.test > 0}
+    found = {split: judgments.filter(pl.col("split") == split) for split in SPLITS}
     for split in SPLITS:
-        if found[split] == 0 and wanted[split]:
-            others = ", ".join(f"{name} {n:,}" for name, n in found.items() if name != split)
+        if found[split].is_empty():
+            others = ", ".join(f"{name} {part.height:,}" for name, part in found.items() if name != split)
             yield (
                 f"{file}: no judgments in split {split}: expected at least one of the"
                 f" {judgments['query_id'].n_unique():,} queries to fall there, found {others};"
                 " judge more queries or change data.split"
             )
-    grades = judgments.filter(pl.col("split") == "train")["grade"].unique().to_list()
-    if len(grades) == 1:
-        shown = checked.source.scale.shown[grades[0]]
-        yield f"{file}: expected at least two different grades in train, found only {shown}"
+    for split in SPLITS:
+        grades = found[split]["grade"].unique().to_list()
+        if len(grades) == 1:
+            shown = checked.source.scale.shown[grades[0]]
+            yield f"{file}: expected at least two different grades in {split}, found only {shown}"

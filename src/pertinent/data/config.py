@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from pertinent.config import Config
-from pertinent.data.splits import SplitConfig
+from pertinent.data.splits import N_FOLDS, SplitConfig
+from pertinent.data.values import written_forms
 from pertinent.errors import ConfigError
 from pertinent.types import Scale
 
@@ -53,8 +55,7 @@ class JudgmentsConfig(TableConfig):
         if self.grades is not None:
             if len(self.grades) < 2:
                 raise ValueError(f"grades: expected at least 2 values, found {len(self.grades)}")
-            if len({str(grade) for grade in self.grades}) < len(self.grades):
-                raise ValueError(f"grades: expected different values, found {self.grades}")
+            require_distinct(self.grades)
         return self
 
 
@@ -64,6 +65,9 @@ class EsciConfig(Config):
     locale: Literal["us", "es", "jp"] = Field(default="us", description="marketplace; us is the only one in English")
     small_version: bool = Field(
         default=False, description="only the reduced set of harder queries (ranking task of the paper)"
+    )
+    fold: int = Field(
+        default=0, ge=0, lt=N_FOLDS, description="of the five folds by query, the one kept for test (small set only)"
     )
 
 
@@ -118,6 +122,13 @@ class DataConfig(Config):
         if grades is not None and guidelines is not None and len(grades) != len(guidelines):
             raise ValueError(f"guidelines: expected one for each of the {len(grades)} grades, found {len(guidelines)}")
         return self
+
+
+def require_distinct(grades: Sequence[GradeValue]) -> None:
+    """Raise ValueError if a file could write two of the grades alike, as it could 1 and 1.0."""
+    forms = [form for grade in grades for form in written_forms(grade)]
+    if len(set(forms)) < len(forms):
+        raise ValueError(f"grades: expected different values, found {list(grades)}")
 
 
 def resolve_scale(

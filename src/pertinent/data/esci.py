@@ -1,7 +1,8 @@
 """Amazon's Shopping Queries data set (ESCI): the official release and a small set with ESCI-S product fields.
 
 Grades, lowest first: Irrelevant, Complement, Substitute, Exact. Licence: Apache-2.0. Source: arXiv 2206.06588.
-The official release keeps its own test split; its training queries whose hash falls in dev are the dev split.
+The official release keeps its own test split; it has no dev, so its training queries whose hash falls there are dev.
+The small set is split in five folds by query: fold `data.esci.fold` is test (30 queries), 20 others are dev, 100 train.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import polars as pl
 
 from pertinent.data.config import DataConfig, resolve_scale
 from pertinent.data.source import Source, Table, require_columns
-from pertinent.data.splits import splits
+from pertinent.data.splits import fold_splits
 from pertinent.data.tables import read_table
 from pertinent.errors import DataError
 from pertinent.types import Scale
@@ -42,7 +43,7 @@ def read_esci(folder: Path, config: DataConfig) -> Source:
         items = _official_items(folder, judgments, config)
         language = _LANGUAGES[config.esci.locale]
     elif _either(folder, SMALL_JUDGMENTS).is_file():
-        judgments, items = _small_judgments(folder), _small_items(folder)
+        judgments, items = _small_judgments(folder, config), _small_items(folder)
         language = "en"
     else:
         raise DataError(f"{folder}: expected {EXAMPLES} (official release) or {SMALL_JUDGMENTS}.gz, found neither")
@@ -73,9 +74,6 @@ def _official_judgments(folder: Path, config: DataConfig) -> Table:
     rows = _scan(folder / EXAMPLES, used, wanted)
     if rows.is_empty():
         raise DataError(f"{folder / EXAMPLES}: no judgments with product_locale {config.esci.locale}")
-    hashed = splits(rows["query"].fill_null(""), config.split)
-    dev = (rows["split"] == "train") & (hashed == "dev")
-    rows = rows.with_columns(pl.when(dev).then(pl.lit("dev")).otherwise("split").alias("split"))
     columns = {
         "query_id": "query_id",
         "query": "query",
@@ -120,12 +118,13 @@ def _scan(path: Path, columns: list[str], wanted: pl.Expr) -> pl.DataFrame:
         raise DataError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _small_judgments(folder: Path) -> Table:
+def _small_judgments(folder: Path, config: DataConfig) -> Table:
     raw = read_table(_either(folder, SMALL_JUDGMENTS))
     columns = {"query": "query", "item_id": "asin", "grade": "label"}
     present = raw.rows.columns
     require_columns(raw.file, {name: name for name in present}, list(columns.values()), present, "judgments")
-    return Table(raw.file, raw.lines, raw.rows, columns, raw.broken)
+    split = fold_splits(raw.rows["query"].fill_null(""), config.esci.fold).alias("split")
+    return Table(raw.file, raw.lines, raw.rows.with_columns(split), {**columns, "split": "split"}, raw.broken)
 
 
 def _small_items(folder: Path) -> Table:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from pertinent.config import Config, load_config
-from pertinent.data.config import DataConfig, GradeValue, TableConfig, resolve_scale
+from pertinent.data.config import DataConfig, GradeValue, TableConfig, require_distinct, resolve_scale
 from pertinent.data.source import Source, Table, nearest, require_columns
 from pertinent.data.tables import SUFFIXES, RawTable, read_table
 from pertinent.errors import ConfigError, DataError
@@ -36,6 +36,7 @@ LOG_COLUMNS = (
     "position",
     "action",
     "query_id",
+    "search_id",
     "user",
     "session",
     "language",
@@ -72,6 +73,7 @@ class DatasetDescription(Config):
     def _one_scale(self) -> DatasetDescription:
         if self.scale is not None and self.grades is not None:
             raise ValueError("scale: expected either scale.guidelines or grades, found both")
+        require_distinct([grade.name for grade in self.grades or []])
         return self
 
     def known_scale(self) -> tuple[Scale | None, list[Any] | None]:

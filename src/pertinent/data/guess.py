@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def starter_config(folder: Path) -> str:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    name = yaml_scalar(re.sub(r"\W+", "-", folder.resolve().name).strip("-") or "my-search")
+    name = yaml_scalar(_run_name(folder.resolve().name))
     if (known := _known_set(folder)) is not None:
         return "\n".join([_HEAD, f"name: {name}", "", "data:", f"  reader: {known}", "  path: .", ""])
     tables, unread = profile_folder(folder)
@@ -51,6 +52,8 @@ def starter_config(folder: Path) -> str:
     lines += [*_table_lines("judgments", judgments), *_grade_lines(folder, judgments), ""]
     if log is not None:
         lines += [*_table_lines("log", log), ""]
+    if not read_description(folder).languages:
+        lines += _language_lines(items, judgments)
     used = {table.table.file for table in (items, judgments, log) if table is not None}
     lines += [f"  # Not used: {t.file} ({', '.join(c.name for c in t.columns)})" for t in tables if t.file not in used]
     lines += ["  # split: {test: 0.14, dev: 0.07}  # shares of the queries held out, by a hash of the query text"]
@@ -90,6 +93,13 @@ def yaml_scalar(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
 
 
+def _run_name(folder: str) -> str:
+    """A folder's name as a run's: ASCII letters, digits, _ and - alone, the first a letter or a digit."""
+    decomposed = unicodedata.normalize("NFKD", folder.replace("ß", "ss"))
+    plain = "".join(character for character in decomposed if not unicodedata.combining(character))
+    return re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_") or "my-search"
+
+
 def _known_set(folder: Path) -> str | None:
     if (folder / EXAMPLES).is_file() or any((folder / f"{SMALL_PRODUCTS}{z}").is_file() for z in ("", ".gz")):
         return "esci"
@@ -98,7 +108,7 @@ def _known_set(folder: Path) -> str | None:
 
 def _table_lines(section: str, mapped: Mapped) -> list[str]:
     table = mapped.table
-    broken = f", {table.n_broken:,} more with a wrong number of fields" if table.n_broken else ""
+    broken = f", {table.n_broken:,} more that cannot be read" if table.n_broken else ""
     lines = [f"  {section}:", f"    file: {yaml_scalar(table.file)}  # {table.n_rows:,} rows{broken}"]
     if table.delimiter not in ("", ","):
         lines.append(f"    delimiter: {json.dumps(table.delimiter)}")
@@ -112,6 +122,17 @@ def _table_lines(section: str, mapped: Mapped) -> list[str]:
     if unused and section != "items":
         lines.append(f"      # not used: {', '.join(unused)}")
     return lines
+
+
+def _language_lines(items: Mapped, judgments: Mapped) -> list[str]:
+    """The languages of the columns that hold them, else a line to fill in."""
+    columns = [
+        mapped.table.column(mapped.columns["language"]) for mapped in (judgments, items) if "language" in mapped.columns
+    ]
+    seen = sorted({value.lower() for column in columns for value in column.values})
+    if seen:
+        return [f"  languages: {yaml_scalar(seen)}  # CHECK: as the files write them; ISO 639-1 codes are expected"]
+    return ["  # languages: [en]  # CHECK: ISO 639-1 codes of queries and items; one alone is taken for all of them"]
 
 
 def _seen(column: Column) -> str:

@@ -50,7 +50,7 @@ def _write(checked: Checked, out: Path) -> None:
     write_parquet(out / "items.parquet", checked.items)
     write_parquet(out / "judgments.parquet", checked.judgments.select(columns))
     if checked.log is not None:
-        write_parquet(out / "log.parquet", checked.log.drop("split"))
+        write_parquet(out / "log.parquet", checked.log.drop("query_id", "split"))
     source = checked.source
     write_description(
         out,

@@ -48,12 +48,12 @@ def clean_judgments(
     reject_unknown_items(sieve, known_items)
     _clean_ratings(sieve, len(source.grades))
     _clean_split(sieve)
-    _key_queries(sieve)
+    several_ids = _key_queries(sieve)
     frame = fill_language(sieve.frame, source.languages, always=True)
-    frame, moved = _split(frame, split)
+    frame, split_counts = _split(frame, split)
     ratings, counts = _drop_repeats(frame)
-    counts["queries_with_several_splits"] = moved
-    judgments, counts["conflicting_pairs"] = _aggregate(ratings)
+    judgments, conflicts = _aggregate(ratings)
+    counts |= {"conflicting_pairs": conflicts, "queries_with_several_ids": several_ids, **split_counts}
     return judgments, sieve.quarantined, counts
 
 
@@ -71,21 +71,8 @@ def reject_unknown_items(sieve: Sieve, known_items: pl.Series) -> None:
 
 
 def grade_lookup(grades: tuple[Any, ...]) -> dict[str, int]:
-    """The written form of each grade value -> stored grade. YAML reads a bare no/yes as a truth value: both fit."""
-    words = {False: ("false", "no"), True: ("true", "yes")}
-    lookup: dict[str, int] = {}
-    for stored, value in enumerate(grades):
-        written = words[value] if isinstance(value, bool) else (_written(str(value)),)
-        lookup.update(dict.fromkeys(written, stored))
-    return lookup
-
-
-def _written(value: str) -> str:
-    """One form for every way to write a number ("3", "3.0"), text as it is."""
-    try:
-        return repr(float(value))
-    except ValueError:
-        return value.strip()
+    """The written forms of each grade value -> stored grade."""
+    return {form: stored for stored, value in enumerate(grades) for form in values.written_forms(value)}
 
 
 def _clean_grades(sieve: Sieve, grades: tuple[Any, ...]) -> None:
@@ -93,7 +80,7 @@ def _clean_grades(sieve: Sieve, grades: tuple[Any, ...]) -> None:
     truths = any(isinstance(value, bool) for value in grades)
     raw = sieve.frame.select(values.text(sieve.frame, "grade")).to_series()
     unique = raw.drop_nulls().unique().to_list()
-    stored = [lookup.get(_written(value.lower() if truths else value)) for value in unique]
+    stored = [lookup.get(values.written(value.lower() if truths else value)) for value in unique]
     sieve.frame = sieve.frame.with_columns(
         raw.alias("_grade"), raw.replace_strict(unique, stored, default=None, return_dtype=pl.Int16).alias("grade")
     )
@@ -136,36 +123,52 @@ def _clean_split(sieve: Sieve) -> None:
     sieve.reject(~pl.col("split").is_in(list(SPLITS)), found)
 
 
-def _key_queries(sieve: Sieve) -> None:
-    """query_id: the user's own where given, else the hash; one id may not stand for two queries."""
+def _key_queries(sieve: Sieve) -> int:
+    """query_id: the user's own where given, else the hash; one id may not stand for two queries.
+
+    A query under several ids of the user's has the first; returns the number of such queries.
+    """
     frame = sieve.frame
     own = values.text(frame, "query_id") if "query_id" in frame.columns else pl.lit(None, pl.String)
     sieve.frame = frame.with_columns(
-        normalised(frame["query"]).alias("_normalised"),
-        pl.coalesce(own, query_ids(frame["query"])).alias("query_id"),
-    )
+        normalised(frame["query"]).alias("_normalised"), own.alias("_own"), query_ids(frame["query"]).alias("_hash")
+    ).with_columns(pl.coalesce("_own", "_hash").alias("query_id"))
     sieve.frame = sieve.frame.with_columns(pl.col("_normalised").first().over("query_id").alias("_first"))
     found = pl.format("query_id must stand for one query, got {} for {} and {}", "query_id", "_first", "_normalised")
     sieve.reject(pl.col("_normalised") != pl.col("_first"), found)
-    sieve.frame = sieve.frame.with_columns(pl.col("query").first().over("query_id"))
+    several = _n_queries_with_several(sieve.frame.drop_nulls("_own"), "_own")
+    first_own = pl.col("_own").drop_nulls().first().over("_normalised")
+    sieve.frame = sieve.frame.with_columns(
+        pl.coalesce(first_own, "_hash").alias("query_id"), pl.col("query").first().over("_normalised")
+    )
+    return several
 
 
-def _split(frame: pl.DataFrame, config: SplitConfig) -> tuple[pl.DataFrame, int]:
+def _split(frame: pl.DataFrame, config: SplitConfig) -> tuple[pl.DataFrame, dict[str, int]]:
     """Add ``split``: the data set's own where given, else by hash.
 
-    A query that the data set puts in several splits goes whole into the one held out most: test, then dev.
-    Returns the frame and the number of such queries.
+    A query that the data set puts in several splits goes whole into the one held out most: test, then dev. Where its own
+    split has no dev, the training queries whose hash falls there are dev. Returns the frame and counts of both.
     """
     by_hash = splits(frame["query"], config)
     if "split" not in frame.columns:
-        return frame.with_columns(by_hash.alias("split")), 0
+        return frame.with_columns(by_hash.alias("split")), {"queries_with_several_splits": 0, "dev_from_train": 0}
     rank = pl.coalesce("split", pl.lit(by_hash)).replace_strict(list(SPLITS), [0, 1, 2], return_dtype=pl.Int8)
     frame = frame.with_columns(rank.alias("_rank"))
-    several = frame.group_by("_normalised").agg(pl.col("_rank").n_unique().alias("n")).filter(pl.col("n") > 1).height
+    counts = {"queries_with_several_splits": _n_queries_with_several(frame, "_rank"), "dev_from_train": 0}
     held_out_most = pl.col("_rank").max().over("_normalised")
-    return frame.with_columns(
-        held_out_most.replace_strict([0, 1, 2], list(SPLITS), return_dtype=pl.String).alias("split")
-    ), several
+    split = held_out_most.replace_strict([0, 1, 2], list(SPLITS), return_dtype=pl.String)
+    frame = frame.with_columns(split.alias("split"))
+    if frame.filter(pl.col("split") == "dev").is_empty():
+        moved = (pl.col("split") == "train") & pl.lit(by_hash == "dev")
+        counts["dev_from_train"] = frame.filter(moved)["_normalised"].n_unique()
+        frame = frame.with_columns(pl.when(moved).then(pl.lit("dev")).otherwise("split").alias("split"))
+    return frame, counts
+
+
+def _n_queries_with_several(frame: pl.DataFrame, column: str) -> int:
+    n = frame.group_by("_normalised").agg(pl.col(column).n_unique().alias("n"))
+    return n.filter(pl.col("n") > 1).height
 
 
 def _drop_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:

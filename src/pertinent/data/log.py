@@ -17,6 +17,7 @@ LOG_SCHEMA = pl.Schema(
         ("timestamp", pl.Datetime("us", "UTC")),
         ("query", pl.String),
         ("query_id", pl.String),
+        ("search_id", pl.String),
         ("item_id", pl.String),
         ("position", pl.Int32),
         ("action", pl.String),
@@ -34,7 +35,8 @@ def clean_log(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The canonical log (LOG_SCHEMA, in the order of the file) and the quarantine.
 
-    A query that is judged has the query_id and the split of its judgments, so a data set's own split holds here too.
+    query_id stands for the query's text: that of its judgments where it is judged, so that a data set's own ids and split
+    hold here too, else its hash. search_id is the log's own id, often one of a single search (as UBI's query_id is).
     """
     sieve = Sieve(table)
     clean_pair(sieve)
@@ -88,8 +90,9 @@ def _key_queries(frame: pl.DataFrame, judgments: pl.DataFrame, split: SplitConfi
         query_ids(frame["query"]).alias("_hash_id"),
         splits(frame["query"], split).alias("split"),
     ).join(judged, on="_normalised", how="left", maintain_order="left")
-    own = values.text(frame, "query_id") if "query_id" in frame.columns else pl.lit(None, pl.String)
+    own = [values.text(frame, name) for name in ("search_id", "query_id") if name in frame.columns]
     return frame.with_columns(
-        pl.coalesce(own, "_judged_id", "_hash_id").alias("query_id"),
+        pl.coalesce(*own, pl.lit(None, pl.String)).alias("search_id"),
+        pl.coalesce("_judged_id", "_hash_id").alias("query_id"),
         pl.coalesce("_judged_split", "split").alias("split"),
     )

@@ -31,6 +31,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "query": ("query", "searchterm", "searchquery", "querytext", "searchphrase", "keyword", "keywords", "search",
               "term", "q", "phrase"),
     "query_id": ("queryid", "qid"),
+    "search_id": ("searchid", "queryid", "qid", "requestid"),
     "grade": ("grade", "relevance", "relevancegrade", "relevancescore", "label", "esclabel", "rating", "judgment",
               "judgement", "score", "rel", "stars", "gain"),
     "rater_id": ("raterid", "rater", "annotator", "annotatorid", "assessor", "assessorid", "judge", "judgeid",
@@ -43,7 +44,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "country": ("country", "market", "countrycode"),
 }  # fmt: skip
 _JUDGMENT_EXTRAS = ("query_id", "language", "rater_id")
-_LOG_EXTRAS = ("timestamp", "position", "query_id", "user", "session", "language", "country")
+_LOG_EXTRAS = ("timestamp", "position", "search_id", "user", "session", "language", "country")
 _ITEM_EXTRAS = ("title", "description", "link_title", "link_description", "image", "captions", "boards",
                 "engaged_queries", "embedding", "language")  # fmt: skip
 _FILE_WORDS = {
@@ -149,7 +150,7 @@ def _judgments(table: TableProfile, ids: set[str]) -> tuple[float, Mapped] | Non
         grade = max(few, key=lambda column: (column.numeric, -column.n_distinct))
         doubts["grade"] = f"no column has a usual name; {grade.name} holds few different values"
     rest = [column for column in rest if column is not grade]
-    query = _by_name([column for column in rest if not column.numeric], "query")
+    query = _by_name([column for column in rest if not column.numeric], "query") or _by_name(rest, "query")
     if query is None:
         texts = [c for c in rest if not c.numeric and not c.timed and not c.listed and c.mean_length > 3]
         if not texts:

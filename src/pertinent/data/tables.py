@@ -11,7 +11,8 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pertinent.errors import DataError
 
 DELIMITERS = (",", ";", "\t", "|")
 SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+MAX_FIELD_CHARS = 2**24
 _SNIFFED_RECORDS = 50
 
 
@@ -121,46 +123,91 @@ def _first_records(text: str, delimiter: str) -> list[list[str]]:
 
 
 def _read_csv(path: Path, text: str, delimiter: str | None) -> RawTable:
-    delimiter = delimiter or sniff_delimiter(text)
-    records = _csv_records(path, text, delimiter)
-    _, header, _ = next(records, (1, None, "an unreadable line"))
-    if header is None:
-        raise DataError(f"{path}:1: expected a header line of column names, found a line that is not valid CSV")
-    names = _header_names(path, header)
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    broken: list[tuple[str, int, str, str]] = []
-    width = len(names)
-    for line, record, problem in records:
-        if record is not None and len(record) == width:
-            lines.append(line)
-            rows.append(record)
-        elif record is not None:
-            reason = f"row must have {width} fields, got {len(record)}"
-            broken.append((path.name, line, reason, as_json(record)))
-        else:
-            broken.append((path.name, line, problem, "[]"))
+    with _field_limit(MAX_FIELD_CHARS):
+        records = _csv_records(list(io.StringIO(text, newline="")), delimiter or sniff_delimiter(text))
+        _, header, problem = next(records)
+        if problem:
+            raise DataError(f"{path}:1: expected a header line of column names, found no valid CSV: {problem}")
+        names = _header_names(path, header)
+        lines: list[int] = []
+        rows: list[list[str]] = []
+        broken: list[tuple[str, int, str, str]] = []
+        width = len(names)
+        for line, record, problem in records:
+            if problem:
+                broken.append((path.name, line, problem, as_json(record[0])))
+            elif len(record) != width:
+                reason = f"row must have {width} fields, got {len(record)}"
+                broken.append((path.name, line, reason, as_json(record)))
+            else:
+                lines.append(line)
+                rows.append(record)
     columns = list(zip(*rows, strict=True)) if rows else [()] * width
     frame = pl.DataFrame([pl.Series(n, list(c), dtype=pl.String) for n, c in zip(names, columns, strict=True)])
     return _raw(path, lines, frame, broken)
 
 
-def _csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None, str]]:
-    """Each record with the line it begins on; a record that is not valid CSV is None and a reason. Blank lines go."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
+@contextmanager
+def _field_limit(n_chars: int) -> Iterator[None]:
+    """Let csv, whose limit is one for the whole process, read fields of up to ``n_chars``."""
+    before = csv.field_size_limit(n_chars)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _csv_records(lines: Sequence[str], delimiter: str) -> Iterator[tuple[int, list[str], str]]:
+    """Each record but blank ones: the line it begins on, its fields, "". lines: with their ends, the header first.
+
+    Where a record is not valid CSV, or seems to have run on from a stray quote over rows, its first line is given alone,
+    with a reason, and reading starts anew on the next line: one quote may cost one row.
+    """
+    width = start = 0
+    while start < len(lines):
+        reader = csv.reader(map(lines.__getitem__, range(start, len(lines))), delimiter=delimiter, strict=True)
+        first, problem = start, ""
         try:
-            record = next(reader)
-        except StopIteration:
-            return
+            for fields in reader:
+                end = start + reader.line_num
+                if end - first > 1 and _ran_over_rows(lines[first:end], fields, delimiter, width):
+                    problem = "row must be valid CSV, got a quoted field that runs on over the next rows"
+                    break
+                if fields:
+                    yield first + 1, fields, ""
+                    width = width or len(fields)
+                first = end
         except csv.Error as error:
-            if "unexpected end of data" in str(error) or "field larger" in str(error):
-                raise DataError(f"{path}:{line}: a quoted field begins here and is never closed") from None
-            yield line, None, f"row must be valid CSV, got {error}"
-            continue
-        if record:
-            yield line, record, ""
+            problem = _why_no_record(error)
+        if not problem:
+            return
+        yield first + 1, [lines[first].rstrip("\r\n")], problem
+        start = first + 1
+
+
+def _ran_over_rows(lines: Sequence[str], fields: list[str], delimiter: str, width: int) -> bool:
+    """Whether a record over several lines is a stray quote and the rows after it, not a text with line breaks.
+
+    width: fields a row of this table has, 0 for the header. So many fields are no proof of a sound record, for a second
+    stray quote may end what the first began; then every line is like a row.
+    """
+    if all(_is_like_row(line, delimiter, width) for line in lines if line.strip()):
+        return True
+    return len(fields) != width and any(_is_like_row(line, delimiter, width) for line in lines[1:-1])
+
+
+def _is_like_row(line: str, delimiter: str, width: int) -> bool:
+    """Whether a line, parted at each delimiter, is as wide as a row. In prose a blank follows a comma: not in rows."""
+    cells = line.split(delimiter)
+    return width > 1 and len(cells) == width and not any(cell.startswith(" ") for cell in cells[1:])
+
+
+def _why_no_record(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "row must be valid CSV, got a quoted field that is never closed"
+    if "field larger" in str(error):
+        return f"row must have fields of at most {MAX_FIELD_CHARS:,} characters, got a longer one"
+    return f"row must be valid CSV, got {error}"
 
 
 def _header_names(path: Path, header: list[str]) -> list[str]:

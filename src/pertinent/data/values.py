@@ -75,6 +75,21 @@ def vector(value: Any) -> list[float]:
     return [_number(element, "element") for element in _list(value)]
 
 
+def written_forms(grade: bool | int | float | str) -> tuple[str, ...]:
+    """How a file may write a grade: any way to write a number is one form; YAML reads a bare no/yes as a truth value."""
+    if isinstance(grade, bool):
+        return ("true", "yes") if grade else ("false", "no")
+    return (written(str(grade)),)
+
+
+def written(value: str) -> str:
+    """One form for every way to write a number ("3", "3.0"), text as it is."""
+    try:
+        return repr(float(value))
+    except ValueError:
+        return value.strip()
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """A (JSON) object as a dict."""
     found = _json(value) if isinstance(value, str) else value

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pertinent.data.build import Dataset
+from pertinent.data.splits import normalised
 from pertinent.features.terms import terms_of
 from pertinent.labelling.config import LabelsConfig
 
@@ -37,13 +38,21 @@ def sample_pairs(dataset: Dataset, texts: pl.DataFrame, config: LabelsConfig, se
 
 
 def _log_pairs(dataset: Dataset, n_pairs: int, seed: int) -> pl.DataFrame:
-    """Distinct unjudged pairs of the log's training queries, as even over languages as the log allows."""
+    """Distinct unjudged pairs of the log's training queries, as even over languages as the log allows.
+
+    A query is its normalised text; a judged one is written as in the judgments, so that no other source repeats it.
+    """
     if dataset.log is None or n_pairs == 0:
         return pl.DataFrame(schema=PAIR_SCHEMA)
-    judged = dataset.judgments.select("query_id", "item_id")
-    seen = dataset.log.filter(pl.col("split") == "train").group_by("query_id", "item_id")
-    pairs = seen.agg(pl.col("query").min(), pl.col("language").drop_nulls().min()).collect()
-    pairs = pairs.join(judged, on=["query_id", "item_id"], how="anti")
+    judged = dataset.judgments.select("query", "item_id", key=normalised(dataset.judgments["query"]))
+    written = judged.select("key", judged_query="query").unique("key", keep="first", maintain_order=True)
+    language = pl.col("language").drop_nulls().min()
+    rows = dataset.log.filter(pl.col("split") == "train").group_by("query", "item_id")
+    seen = rows.agg(pl.col("query_id").min(), language).collect()
+    seen = seen.with_columns(key=normalised(seen["query"]))
+    pairs = seen.group_by("key", "item_id").agg(pl.col("query_id", "query").min(), language)
+    pairs = pairs.join(judged, on=["key", "item_id"], how="anti").join(written, on="key", how="left")
+    pairs = pairs.with_columns(query=pl.coalesce("judged_query", "query"))
     pairs = pairs.filter(pl.col("item_id").is_in(dataset.items["item_id"].implode()))
     draw = [_draw(seed, query, item) for query, item in pairs.select("query_id", "item_id").iter_rows()]
     pairs = pairs.with_columns(draw=pl.Series(draw, dtype=pl.UInt64)).sort("draw")
