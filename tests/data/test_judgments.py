@@ -35,6 +35,7 @@ def test_a_row_becomes_a_judgment_keyed_and_split_by_its_query(tmp_path: Path) -
             "grade": 3,
             "grade_mean": 3.0,
             "n_ratings": 1,
+            "grade_counts": [0, 0, 0, 1, 0],
             "language": "en",
             "split": split_of("rain shower"),
         }
@@ -109,6 +110,7 @@ def test_each_rater_has_one_rating_and_the_last_one_counts(tmp_path: Path) -> No
     rows, _, counts = clean(tmp_path, text)
     assert (rows[0]["grade"], rows[0]["n_ratings"]) == (4, 3)
     assert rows[0]["grade_mean"] == pytest.approx(11 / 3, abs=1e-6)
+    assert rows[0]["grade_counts"] == [0, 0, 0, 1, 2]
     assert counts["replaced_ratings"] == 1
     assert counts["duplicate_judgments"] == counts["conflicting_pairs"] == 0
 
@@ -118,6 +120,7 @@ def test_a_mean_rating_of_the_file_is_kept_beside_its_grade(tmp_path: Path) -> N
         tmp_path, "query,item_id,grade,grade_mean,n_ratings\nq,a,3,2.5,3\nq,b,3,,\nq,c,3,4.5,3\n"
     )
     assert [(row["grade"], row["grade_mean"], row["n_ratings"]) for row in rows] == [(3, 2.5, 3), (3, 3.0, 1)]
+    assert [row["grade_counts"] for row in rows] == [None, [0, 0, 0, 1, 0]]
     assert quarantine == [(4, "grade_mean must be a number from 0 to 4, got 4.5")]
 
 

@@ -6,7 +6,8 @@ The rule for several judgments of one (query, item):
 - Without: a row that repeats an earlier one, grade included, is dropped (``duplicate_judgments``); rows with different
   grades all count as ratings (``conflicting_pairs``).
 - Then ``grade_mean`` is the mean of the ratings, ``grade`` the mean grade rounded to the nearest, an exact half to the
-  lower grade, and ``n_ratings`` their number.
+  lower grade, ``n_ratings`` their number, and ``grade_counts`` how many gave each grade, null where the file has only
+  the mean of several.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ JUDGMENTS_SCHEMA = pl.Schema(
         "grade": pl.Int16,
         "grade_mean": pl.Float32,
         "n_ratings": pl.Int32,
+        "grade_counts": pl.List(pl.Int32),
         "language": pl.String,
         "split": pl.String,
     }
@@ -52,7 +54,7 @@ def clean_judgments(
     frame = fill_language(sieve.frame, source.languages, always=True)
     frame, split_counts = _split(frame, split)
     ratings, counts = _drop_repeats(frame)
-    judgments, conflicts = _aggregate(ratings)
+    judgments, conflicts = _aggregate(ratings, len(source.grades))
     counts |= {"conflicting_pairs": conflicts, "queries_with_several_ids": several_ids, **split_counts}
     return judgments, sieve.quarantined, counts
 
@@ -185,7 +187,7 @@ def _drop_repeats(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     return pl.concat([last, distinct]).sort("_row"), counts
 
 
-def _aggregate(ratings: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+def _aggregate(ratings: pl.DataFrame, n_grades: int) -> tuple[pl.DataFrame, int]:
     """One row a (query, item), and the number of pairs whose unsigned rows disagree."""
     n = pl.col("n_ratings")
     mean_grade = (pl.col("grade") * n).sum() / n.sum()
@@ -196,6 +198,9 @@ def _aggregate(ratings: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         pl.when(pl.len() == 1).then(pl.col("grade").first()).otherwise((mean_grade - 0.5).ceil()).alias("grade"),
         ((pl.col("grade_mean") * n).sum() / n.sum()).alias("grade_mean"),
         n.sum(),
+        pl.when((n == 1).all())
+        .then(pl.concat_list([(pl.col("grade") == grade).sum() for grade in range(n_grades)]))
+        .alias("grade_counts"),
         pl.col("language").drop_nulls().first(),
         pl.col("split").first(),
         (pl.col("grade_mean").filter(unsigned).n_unique() > 1).alias("_conflict"),
