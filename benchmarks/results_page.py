@@ -5,76 +5,126 @@ python benchmarks/results_page.py
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import RESULTS, ROOT
 from pertinent.files import read_json
+from pertinent.report.definitions import main_threshold
+from pertinent.report.numbers import decimals, duration, signed
 
-ROOT = Path(__file__).parent.parent
-TITLES = {
-    "pipeline_homedepot": "Home Depot product search (English, five grades)",
-    "pipeline_esci_us_small": "Amazon ESCI, US small set (English, four grades)",
-    "pipeline_pinboard": "Pinboard (generated: no quality claim rests on it)",
+PAGE = ROOT / "docs" / "results.md"
+DATA_SETS = {
+    "homedepot": "Home Depot product search (English, five grades)",
+    "esci_us_small": "Amazon ESCI, US small set (English, four grades)",
+    "pinboard": "Pinboard (generated: no quality claim rests on it)",
 }
+HEAD = (
+    "# Results on real data\n\nWritten by `benchmarks/results_page.py` from `benchmarks/results/*.json`. Held-out queries, "
+    "one seed; 95% intervals by bootstrap over queries. [How each number is computed](metrics.md)."
+)
+NO_RESULTS = "There is no result yet: `make bench` measures and writes it, then this page."
 
 
 def main() -> None:
     """Write the page."""
-    parts = [
-        "# Results on real data",
-        "",
-        "Written by `benchmarks/results_page.py` from `benchmarks/results/*.json`. Held-out queries, one seed; 95% "
-        "intervals by bootstrap over queries. [How each number is computed](metrics.md).",
-    ]
-    for name, title in TITLES.items():
-        file = ROOT / "benchmarks" / "results" / f"{name}.json"
-        if file.is_file():
-            parts += ["", f"## {title}", "", *section(read_json(file))]
-    (ROOT / "docs" / "results.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    PAGE.write_text(page(RESULTS), encoding="utf-8")
 
 
-def section(document: dict[str, Any]) -> list[str]:
-    """One data set: the table of systems, the languages where there are several, time and targets."""
-    rows = document["rows"]
-    thresholds = sorted(key for key in rows[0] if key.startswith("auroc_"))[-3:]
+def page(results: Path) -> str:
+    """The page as text. results: the folder of the results files; it need not exist."""
+    file = results / "pipeline.json"
+    parts = pipeline_sections(read_json(file)) if file.is_file() else []
+    return "\n\n".join([HEAD, *(parts or [NO_RESULTS])]) + "\n"
+
+
+def pipeline_sections(document: Mapping[str, Any]) -> list[str]:
+    """A section for each data set, then the targets."""
+    found = []
+    for name, title in DATA_SETS.items():
+        rows = [row for row in document["rows"] if row["dataset"] == name]
+        if rows:
+            found += [f"## {title}", *data_set_section(rows)]
+    return [*found, *target_section(document["targets"])]
+
+
+def data_set_section(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of systems, the languages where there are several, the student's lead, and how it was made."""
+    n_grades = 1 + sum(key.startswith("auroc_") for key in rows[0])
+    thresholds = [f"auroc_{k}+" for k in range(max(2, n_grades - 2), n_grades + 1)]
     metrics = ["accuracy", *thresholds, "pair_accuracy", "ndcg@20", "ece"]
-    lines = [
-        f"| system | {' | '.join(metric.replace('auroc_', 'AUROC ') for metric in metrics)} |",
-        f"|---|{'---|' * len(metrics)}",
-    ]
-    lines += [f"| {row['system']} | {' | '.join(cell(row, metric) for metric in metrics)} |" for row in rows]
+    cells = [[row["system"], *(cell(row, metric) for metric in metrics)] for row in rows]
+    parts = [table(["system", *(shown(metric) for metric in metrics)], cells)]
+    main_metric = f"auroc_{main_threshold(n_grades)}+"
     languages = list(rows[0]["languages"])
     if len(languages) > 1:
-        middle = thresholds[1]
-        lines += ["", f"{middle.replace('auroc_', 'AUROC ')} by language of the query:", ""]
-        lines += [f"| system | {' | '.join(languages)} |", f"|---|{'---|' * len(languages)}"]
-        for row in rows:
-            lines.append(f"| {row['system']} | {' | '.join(number(row['languages'][x][middle]) for x in languages)} |")
-    stages = ", ".join(f"{stage} {seconds:,.0f}" for stage, seconds in document["stage_seconds"].items())
-    lines += [
-        "",
-        f"{document['seconds'] / 60:.1f} minutes in all (seconds by stage: {stages}). {document['machine']}; ",
-    ]
-    lines[-1] += f"{document['date']}; commit {document['commit']}; `{document['command']}`."
-    missed = [target for target in document["targets"] if not target["met"]]
-    met = len(document["targets"]) - len(missed)
-    lines += ["", f"Targets met: {met} of {len(document['targets'])}."]
-    lines += [f"- Missed: {t['name']}: {t['measured']}, aim {t['direction']} {t['aim']}" for t in missed]
-    if (note := document.get("note")) is not None:
-        lines += ["", note]
-    return lines
+        cells = [[r["system"], *(number(r["languages"][x][main_metric]) for x in languages)] for r in rows]
+        parts += [f"{shown(main_metric)} by language of the query:", table(["system", *languages], cells)]
+    parts += [lead(row, main_metric) for row in rows if "differences" in row]
+    return [*parts, *made(rows)]
 
 
-def cell(row: dict[str, Any], metric: str) -> str:
+def lead(row: Mapping[str, Any], metric: str) -> str:
+    """The system less each baseline, on the same resamples of queries."""
+    said = []
+    for baseline, metrics in row["differences"].items():
+        paired = metrics[metric]
+        if paired["difference"] is not None:
+            said.append(f"{baseline} {signed(paired['difference'])}{interval(paired['interval'])}")
+    return f"{shown(metric)}, {row['system']} less a baseline: {'; '.join(said) or 'not defined'}."
+
+
+def made(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How the rows were made, each way told once."""
+    found = {}
+    for row in rows:
+        stages = ", ".join(f"{stage} {seconds:,.0f}" for stage, seconds in row["stage_seconds"].items())
+        text = f"{duration(row['seconds'])} in all (seconds by stage: {stages}). {row['machine']}; {row['date']}; "
+        text += f"commit {row['commit']}; `{row['command']}`."
+        found.setdefault(text, []).append(row["system"])
+    if len(found) == 1:
+        return list(found)
+    return [f"{', '.join(systems)}: {text}" for text, systems in found.items()]
+
+
+def target_section(targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many aims were met, and each that was not."""
+    if not targets:
+        return []
+    missed = [target for target in targets if not target["met"]]
+    lines = [f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
+    for target in missed:
+        measured = "not measured yet" if target["measured"] is None else target["measured"]
+        lines.append(f"- Missed: {target['name']}: {measured}, aim {target['direction']} {target['aim']}")
+    return ["## Targets", "\n".join(lines)]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
+
+
+def cell(row: Mapping[str, Any], metric: str) -> str:
     """A figure with its interval."""
-    interval = row["intervals"].get(metric)
-    spread = f" <sub>{number(interval[0])}-{number(interval[1])}</sub>" if interval else ""
-    return number(row[metric]) + spread
+    spread = row["intervals"].get(metric)
+    return number(row[metric]) + (f" <sub>{number(spread[0])}-{number(spread[1])}</sub>" if spread else "")
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """``[.010, .052]`` after a space, or nothing."""
+    return "" if ends is None else f" [{decimals(ends[0])}, {decimals(ends[1])}]"
 
 
 def number(value: float | None) -> str:
     """Three decimals, as in ".719"; "-" where there is none."""
-    return "-" if value is None else f"{value:.3f}".removeprefix("0") if value < 1 else f"{value:.3f}"
+    return "-" if value is None else decimals(value)
+
+
+def shown(metric: str) -> str:
+    """A metric's name as shown."""
+    return metric.replace("auroc_", "AUROC ")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, hashes, and a table reader for CSV, JSONL and Parquet."""
+"""Files that are whole or absent: atomic writes, the reading of our own JSON and Parquet, and hashes."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
         raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be read or written, in one line. Polars raises errors without a system's message."""
+    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def sha256_of_file(path: Path) -> str:

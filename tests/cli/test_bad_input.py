@@ -135,3 +135,26 @@ def test_an_unset_variable_is_named(fails: Run, config: Path, monkeypatch: pytes
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     line = fails("run", config, "--set", "data.path=${NO_SUCH_VARIABLE}/x")
     assert "environment variable NO_SUCH_VARIABLE is not set" in line
+
+
+@pytest.mark.parametrize("out", ["nowhere/scores.parquet", "source"])
+def test_scores_that_cannot_be_written_say_why(
+    fails: Run, tmp_path: Path, source: Path, finished_run: Any, out: str
+) -> None:
+    (tmp_path / "pairs.csv").write_text("query,item_id\nred sofa,red-oak-sofa\n")
+    line = fails("score", finished_run.folder, tmp_path / "pairs.csv", "--out", tmp_path / out)
+    assert f"{out}: cannot be written: " in line
+    assert not line.endswith("None")
+
+
+def test_a_broken_row_of_pairs_is_named_by_its_line(fails: Run, tmp_path: Path, finished_run: Any) -> None:
+    (tmp_path / "pairs.csv").write_text("query,item_id\nred sofa,red-oak-sofa\nblue rug\n")
+    line = fails("score", finished_run.folder, tmp_path / "pairs.csv")
+    assert line.endswith("pairs.csv:3: row must have 2 fields, got 1")
+
+
+def test_an_evaluation_of_a_broken_table(fails: Run, tmp_path: Path, finished_run: Any) -> None:
+    (tmp_path / "scores.jsonl").write_text('{"query": "red sofa", "item_id": 1, "score": "good"}\n')
+    line = fails("evaluate", tmp_path / "scores.jsonl", finished_run.folder)
+    assert line.endswith("scores.jsonl:1: score must be a number, got 'good'")
+    assert "no such file" in fails("evaluate", tmp_path / "nowhere.jsonl", finished_run.folder)

@@ -17,10 +17,47 @@ import pytest
 import yaml
 
 from pertinent.bundle import open_bundle
+from pertinent.errors import DataError
+from pertinent.evaluation import compare
 from pertinent.files import read_json
 from pertinent.pipeline import STAGES, load_run_config, run_pipeline
+from pertinent.pipeline.lock import run_lock
+from pertinent.types import Scale
 
 COMMAND = [sys.executable, "-c", "from pertinent.cli import main; main()"]
+
+
+# A run that ends itself by SIGKILL right after the n-th time that a file of this name is whole in a stage's working folder.
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+
+stage, name, count, config = sys.argv[1:]
+left, replace = int(count), os.replace
+
+def killing(source, destination):
+    global left
+    replace(source, destination)
+    path = Path(destination)
+    if path.name == name and path.parent.name == f".{stage}.partial":
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = killing
+sys.argv = ["pertinent", "run", config]
+from pertinent.cli import main
+main()
+"""
+# Where each stage is killed: half its files written, and in training after checkpoints and an epoch.
+KILLS = {
+    "data": ("judgments.parquet", 1),
+    "text": ("items.parquet", 1),
+    "teacher": ("history.json", 2),
+    "labels": ("shard-00001.parquet", 1),
+    "student": ("training.pt", 3),
+    "evaluation": ("scores.parquet", 1),
+}
 
 
 def metrics_of(config: Path) -> bytes:
@@ -28,11 +65,25 @@ def metrics_of(config: Path) -> bytes:
     return (folder / "evaluation" / "metrics.json").read_bytes()
 
 
+def finished_stages(folder: Path) -> dict[str, tuple[str, int]]:
+    """The key and the time of change of each manifest that is there."""
+    files = {stage: folder / stage / "manifest.json" for stage in STAGES}
+    return {stage: (read_json(file)["key"], file.stat().st_mtime_ns) for stage, file in files.items() if file.is_file()}
+
+
+def kill_in(stage: str, config: Path) -> str:
+    """Start the run and have it killed inside a stage; returns its stderr."""
+    name, count = KILLS[stage]
+    command = [sys.executable, "-c", KILLED_RUN, stage, name, str(count), str(config)]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, f"{stage}: the run was not killed: {process.stderr[-2000:]}"
+    return process.stderr
+
+
 def test_the_whole_chain_runs_is_skipped_when_nothing_changed_and_learns(
-    small_run: Path, capsys: pytest.CaptureFixture[str]
+    finished_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = run_pipeline(load_run_config(small_run))
-    folder = Path(outcome["run"])
+    outcome, folder = finished_run.outcome, finished_run.folder
     assert (folder / "report.html").stat().st_size > 10_000
     assert list(outcome["stages"]) == list(STAGES)
     assert not list(folder.glob(".*")), "no half-written folder is left"
@@ -40,12 +91,27 @@ def test_the_whole_chain_runs_is_skipped_when_nothing_changed_and_learns(
     assert outcome["metrics"]["system_order"] == ["random", "majority", "bm25", "embedding", "teacher", "student"]
     assert systems["student"]["auroc_3+"] > 0.75  # shared words decide the grade: an untrained student is at .5
     assert systems["majority"]["auroc_3+"] == 0.5
+    assert outcome["seconds"] == pytest.approx(sum(manifest["seconds"] for manifest in outcome["stages"].values()))
 
     created = {stage: manifest["created_at"] for stage, manifest in outcome["stages"].items()}
     capsys.readouterr()
-    again = run_pipeline(load_run_config(small_run))
+    again = run_pipeline(load_run_config(finished_run.config))
     assert {stage: manifest["created_at"] for stage, manifest in again["stages"].items()} == created
     assert capsys.readouterr().err.count("up to date, skipped") == len(STAGES)
+
+
+def test_the_student_is_compared_on_the_same_resamples(finished_run: Any) -> None:
+    metrics = finished_run.outcome["metrics"]
+    scores = pl.read_parquet(finished_run.folder / "evaluation" / "scores.parquet")
+    for document, parts in ((metrics, None), *((part, value) for value, part in metrics["slices"]["language"].items())):
+        pairs = scores if parts is None else scores.filter(pl.col("language") == parts)
+        for baseline in ("bm25", "embedding"):
+            found = document["differences"]["student"][baseline]["auroc_4+"]
+            systems = document["systems"]
+            expected = systems["student"]["auroc_4+"] - systems[baseline]["auroc_4+"]
+            assert found["difference"] == pytest.approx(expected)
+            paired = compare(pairs, Scale(), "student", baseline, "auroc_4+", resamples=50)
+            assert found["interval"] == pytest.approx(paired.interval)
 
 
 def test_a_changed_section_redoes_its_stage_and_those_after_it_only(small_run: Path) -> None:
@@ -56,61 +122,56 @@ def test_a_changed_section_redoes_its_stage_and_those_after_it_only(small_run: P
     assert same == {"data": True, "text": True, "teacher": True, "labels": True, "student": False}
 
 
-def test_the_served_scores_equal_the_evaluated_ones(small_run: Path) -> None:
-    folder = Path(run_pipeline(load_run_config(small_run))["run"])
-    scores = pl.read_parquet(folder / "evaluation" / "scores.parquet")
-    served = open_bundle(folder).score_pairs(scores.select("query", "item_id"))
+def test_the_served_scores_equal_the_evaluated_ones(finished_run: Any) -> None:
+    scores = pl.read_parquet(finished_run.folder / "evaluation" / "scores.parquet")
+    served = open_bundle(finished_run.folder).score_pairs(scores.select("query", "item_id"))
     for k in range(1, 6):
         difference = np.abs(served[f"p_{k}"].to_numpy() - scores[f"student.p_{k}"].to_numpy())
         assert difference.max() <= 1e-6
 
 
-def killed_and_resumed(config: Path, waits: list[float]) -> None:
-    """Start the run, kill it after each wait, start it again; the last start is left to finish."""
-    for wait in waits:
-        process = subprocess.Popen([*COMMAND, "run", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run([*COMMAND, "run", str(config)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_second_run_in_the_same_folder_is_refused(finished_run: Any) -> None:
+    with run_lock(finished_run.folder), pytest.raises(DataError, match=f"found process {os.getpid()} at work"):
+        run_pipeline(load_run_config(finished_run.config))
 
 
-def kill_in(stage: str, config: Path) -> bool:
-    """Start the run and kill it as soon as the stage's working folder holds something; True if it was caught there."""
-    folder = load_run_config(config).folder
-    process = subprocess.Popen([*COMMAND, "run", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial = folder / f".{stage}.partial"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if partial.is_dir() and (stage in ("data", "text") or len(list(partial.iterdir())) > 1):
-            break
-        time.sleep(0.002)
-    caught = process.poll() is None and not (folder / stage).exists()
-    process.kill()
-    process.wait()
-    return caught
-
-
-def test_a_run_killed_in_every_stage_gives_the_metrics_of_an_undisturbed_one(small_run: Path, tmp_path: Path) -> None:
-    undisturbed = load_run_config(small_run, [f"output={tmp_path / 'undisturbed'}"])
-    run_pipeline(undisturbed)
-    caught = {stage: kill_in(stage, small_run) for stage in STAGES}
-    assert sum(caught.values()) >= 4, caught  # the quickest stages may be over before the kill
+def test_a_run_killed_in_every_stage_gives_the_metrics_of_an_undisturbed_one(
+    small_run: Path, finished_run: Any
+) -> None:
     folder = load_run_config(small_run).folder
-    finished = {stage: read_json(folder / stage / "manifest.json")["created_at"] for stage in STAGES[:3]}
-    subprocess.run([*COMMAND, "run", str(small_run)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert metrics_of(small_run) == (undisturbed.folder / "evaluation" / "metrics.json").read_bytes()
-    for stage, created in finished.items():
-        assert read_json(folder / stage / "manifest.json")["created_at"] == created, f"{stage} was repeated"
+    done: dict[str, tuple[str, int]] = {}
+    shards: dict[str, int] = {}
+    for n, stage in enumerate(STAGES):
+        told = kill_in(stage, small_run)
+        if n:
+            assert f"{STAGES[n - 1]}: continuing what was cut off" in told
+        now = finished_stages(folder)
+        assert list(now) == list(STAGES[:n])
+        assert {name: now[name] for name in done} == done, "a finished stage was repeated"
+        done = now
+        if stage == "labels":
+            shards = {shard.name: shard.stat().st_mtime_ns for shard in (folder / ".labels.partial").glob("shard-*")}
+            assert len(shards) == 2
+    subprocess.run([*COMMAND, "run", str(small_run)], check=True, capture_output=True)
+    now = finished_stages(folder)
+    assert {name: now[name] for name in done} == done, "a finished stage was repeated"
+    assert {name: (folder / "labels" / name).stat().st_mtime_ns for name in shards} == shards
+    assert metrics_of(small_run) == metrics_of(finished_run.config)
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_gives_the_same_metrics(small_run: Path, tmp_path: Path) -> None:
-    undisturbed = load_run_config(small_run, [f"output={tmp_path / 'undisturbed'}"])
-    run_pipeline(undisturbed)
+def test_a_run_killed_at_random_moments_gives_the_same_metrics(small_run: Path, finished_run: Any) -> None:
     rng = random.Random(0)
-    killed_and_resumed(small_run, [rng.uniform(1.0, 9.0) for _ in range(10)])
-    assert metrics_of(small_run) == (undisturbed.folder / "evaluation" / "metrics.json").read_bytes()
+    for wait in [rng.uniform(1.0, 9.0) for _ in range(10)]:
+        process = subprocess.Popen(
+            [*COMMAND, "run", str(small_run)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+    subprocess.run([*COMMAND, "run", str(small_run)], check=True, capture_output=True)
+    assert metrics_of(small_run) == metrics_of(finished_run.config)
 
 
 def write_messy_csv(folder: Path, settings: Callable[..., dict[str, Any]]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from pertinent.evaluation import evaluate, write_evaluation
 from pertinent.files import write_json, write_parquet
+from pertinent.pipeline.differences import with_differences
 from pertinent.types import Scale
 
 SYSTEMS = ("random", "majority", "bm25", "embedding", "teacher", "student")
@@ -71,7 +73,8 @@ def write_run(
     scores = made_up_scores(n_queries, n_grades)
     for stage in ("data", "text", "teacher", "labels", "student", "evaluation"):
         (folder / stage).mkdir(parents=True)
-        write_json(folder / stage / "manifest.json", manifest(stage))
+        more = {"counts": {"bm25_fields": "title+body"}} if stage == "evaluation" else {}
+        write_json(folder / stage / "manifest.json", manifest(stage, **more))
     quarantined = {"grade off the scale": 3, "unknown item": 11}
     write_json(
         folder / "data" / "manifest.json", manifest("data", quarantined=quarantined, warnings=["2 queries were merged"])
@@ -85,8 +88,10 @@ def write_run(
     titles = [f"{title} {item}" for item in scores["item_id"]]
     write_parquet(folder / "data" / "items.parquet", pl.DataFrame({"item_id": scores["item_id"], "title": titles}))
     write_parquet(folder / "evaluation" / "scores.parquet", scores)
-    measured = evaluate(scores, Scale.of_size(n_grades), systems=SYSTEMS, resamples=60)
-    write_evaluation(measured, folder / "evaluation")
+    scale = Scale.of_size(n_grades)
+    measured = evaluate(scores, scale, systems=SYSTEMS, resamples=60)
+    metrics = with_differences(measured.metrics, scores, scale)
+    write_evaluation(dataclasses.replace(measured, metrics=metrics), folder / "evaluation")
     steps = range(1, 41)
     history: list[dict[str, Any]] = [{"step": 10 * s, "epoch": s / 20, "loss": 1.6 / s**0.3} for s in steps]
     history[19] |= {"dev_loss": 0.9, "dev_auroc_4+": 0.68}

@@ -18,7 +18,7 @@ from pertinent.errors import DataError
 from pertinent.evaluation import ndcg, rank
 from pertinent.evaluation.metrics import Judgments
 from pertinent.report import GENERATED_BANNER, write_report
-from pertinent.report.numbers import decimals
+from pertinent.report.numbers import decimals, signed
 from pertinent.report.run_files import read_run
 from pertinent.report.worst import worst_queries
 
@@ -114,7 +114,30 @@ def test_slices_show_their_numbers_and_the_verdict(run: Path) -> None:
     assert "small" in row[0]
     assert row[1] == str(japanese["n_queries"])
     assert row[6].split()[0] == decimals(japanese["systems"]["student"]["auroc_4+"])
-    assert row[7] == "▲ above both"
+    difference = japanese["systems"]["student"]["auroc_4+"] - japanese["systems"]["bm25"]["auroc_4+"]
+    assert row[7].split() == [signed(difference), "higher,", "no", "interval"]
+
+
+def test_a_slice_shows_the_paired_difference_with_its_interval(run: Path) -> None:
+    _, page = page_of(run)
+    english = json.loads((run / "evaluation" / "metrics.json").read_text())["slices"]["language"]["en"]
+    row = next(row for row in page.rows if row[0].startswith("en"))
+    for cell, baseline in zip(row[7:9], ("bm25", "embedding"), strict=True):
+        found = english["differences"]["student"][baseline]["auroc_4+"]
+        low, high = found["interval"]
+        said = "▲ above" if low > 0 else "higher, interval includes 0"
+        shown = f"{signed(found['difference'])} [{decimals(low)}, {decimals(high)}] {said}"
+        assert " ".join(cell.split()) == shown
+    assert row[7].endswith("▲ above")
+
+
+def test_the_chosen_bm25_and_the_rule_of_splits_are_told(make_run: MakeRun) -> None:
+    run = make_run(n_queries=30)
+    text, _ = page_of(run)
+    assert "on the item&#39;s text: title and body, chosen on dev among title, body and their sum" in text
+    assert "A query has the split that the data set gives it, else one by a hash of its normalised text" in text
+    edit(run / "evaluation" / "manifest.json", lambda m: m["counts"].clear())
+    assert "text: best on dev of title, body and their sum" in page_of(run)[0]
 
 
 def test_nothing_is_loaded_from_afar_and_nothing_runs(run: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pertinent.report.definitions import auroc, main_threshold
-from pertinent.report.tables import Results, gain, headline, slice_tables, system_table, verdict
+from pertinent.report.tables import Results, gain, headline, slice_tables, standing, system_table
 
 METRIC = auroc(4)
 
@@ -119,10 +119,32 @@ def test_sizes_that_differ_are_columns_and_equal_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("student", "said"), [(0.8, "above both"), (0.65, "above BM25 only"), (0.6, "below both"), (None, "not known")]
+    ("student", "interval", "words", "sentence"),
+    [
+        (0.8, [0.05, 0.35], "above", "above BM25"),
+        (0.65, [0.0, 0.1], "higher, interval includes 0", "higher than BM25, interval includes 0"),
+        (0.65, None, "higher, no interval", "higher than BM25, no interval"),
+        (0.6, [-0.1, 0.1], "equal, interval includes 0", "equal to BM25, interval includes 0"),
+        (0.59, [-0.1, 0.1], "lower, interval includes 0", "lower than BM25, interval includes 0"),
+        (0.5, [-0.2, -0.01], "below", "below BM25"),
+        (None, [0.05, 0.35], "not known", "not known against BM25"),
+    ],
 )
-def test_the_verdict_of_a_slice(student: float | None, said: str) -> None:
-    assert verdict(results(bm25=0.6, embedding=0.7, student=student), METRIC) == said
+def test_the_student_is_above_a_baseline_only_where_the_paired_interval_leaves_out_0(
+    student: float | None, interval: list[float] | None, words: str, sentence: str
+) -> None:
+    plain = results(bm25=0.6, student=student)
+    paired = {"student": {"bm25": {METRIC.key: {"difference": 0.1, "interval": interval}}}}
+    found = standing(Results(plain.systems, {}, paired), METRIC, "bm25")
+    assert (found.words, found.sentence) == (words, sentence)
+    assert bool(found.cell.text) is (student is not None)
+
+
+def test_a_standing_is_the_difference_of_the_shown_numbers_and_its_interval() -> None:
+    plain = results(bm25=0.612, student=0.719)
+    paired = {"student": {"bm25": {METRIC.key: {"difference": 0.107, "interval": [0.081, 0.1334]}}}}
+    cell = standing(Results(plain.systems, {}, paired), METRIC, "bm25").cell
+    assert (cell.text, cell.interval) == ("+.107", "[.081, .133]")
 
 
 def test_slices_are_in_a_readable_order_and_small_ones_are_marked() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 
 from pertinent.errors import PertinentError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 app = typer.Typer(
     name="pertinent",
@@ -68,5 +70,15 @@ def main() -> None:
         sys.stderr.write(f"pertinent: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("pertinent: stopped; the same command continues from here\n")
-        sys.exit(130)
+        _stopped()
+    except SystemExit as stop:
+        # Typer itself ends a command that was interrupted, in silence.
+        if stop.code == _INTERRUPTED:
+            _stopped()
+        raise
+
+
+def _stopped() -> NoReturn:
+    continues = "; the same command continues from here" if sys.argv[1:2] == ["run"] else ""
+    sys.stderr.write(f"\npertinent: stopped{continues}\n")
+    sys.exit(_INTERRUPTED)

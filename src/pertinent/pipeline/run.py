@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,31 @@ from pertinent.data.build import build_dataset
 from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
-from pertinent.pipeline.stage import run_stage, source_hash
-from pertinent.progress import say
+from pertinent.pipeline.lock import run_lock
+from pertinent.pipeline.source import source_hash
+from pertinent.pipeline.stage import run_stage
 from pertinent.report import write_report
 from pertinent.text.build import build_text
 from pertinent.types import StageResult
 
 STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
+TRAINING_STACK = ("torch", "transformers", "accelerate", "huggingface_hub", "onnx", "safetensors")
 
 
 def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, Any]:
     """Run the stages in order up to ``until``; finished ones are skipped, a cut-off one is continued.
 
-    Returns {"run", "stages": {name: manifest}, "report": path or None, "metrics": evaluation/metrics.json or None}.
-    Raises ConfigError for an unknown stage, and what the stages raise.
+    Returns {"run", "stages": {name: manifest}, "seconds": of all these stages, "report": path or None, "metrics":
+    evaluation/metrics.json or None}. Raises ConfigError for an unknown stage or where the training stack is not
+    installed, DataError while another run works in the folder, and what the stages raise.
     """
     if until not in STAGES:
         raise ConfigError(f"--until: expected one of {', '.join(STAGES)}, found {until}")
+    with run_lock(config.folder), _training_stack():
+        return _run_stages(config, until)
+
+
+def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     folder = config.folder
     manifests: dict[str, dict[str, Any]] = {}
 
@@ -39,7 +49,7 @@ def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, A
     def keys(*names: str) -> dict[str, str]:
         return {name: manifests[name]["key"] for name in names if name in manifests}
 
-    source = {"source": source_hash(config.data.path)}
+    source = {"source": source_hash(config.data, outside=(config.output, config.folder))}
     stage("data", config.data, source, lambda out: build_dataset(config.data, out))
     if until == "data":
         return _outcome(folder, manifests)
@@ -83,10 +93,24 @@ def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, A
     return _outcome(folder, manifests)
 
 
+@contextmanager
+def _training_stack() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        absent = [package for package in TRAINING_STACK if find_spec(package) is None]
+        if not absent:
+            raise
+        raise ConfigError(
+            f"run: expected the training stack, found no {', '.join(absent)}: pip install 'pertinent[train]'"
+        ) from None
+
+
 def _outcome(folder: Path, manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"run": str(folder), "stages": manifests, "report": None, "metrics": None}
+    seconds = round(sum(manifest["seconds"] for manifest in manifests.values()), 1)
+    outcome: dict[str, Any] = {"run": str(folder), "stages": manifests, "seconds": seconds}
+    outcome |= {"report": None, "metrics": None}
     if "evaluation" in manifests:
         outcome["metrics"] = read_json(folder / "evaluation" / "metrics.json")
         outcome["report"] = str(write_report(folder))
-        say(f"report: {outcome['report']}")
     return outcome

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pertinent.errors import DataError
-from pertinent.files import read_json, sha256_of_file, sha256_of_json, write_json
+from pertinent.files import read_json, sha256_of_json, write_json
+from pertinent.pipeline.revision import code_revision
 from pertinent.progress import say
+from pertinent.report.numbers import duration
 from pertinent.types import StageResult
 
 MANIFEST = "manifest.json"
-_KEY = "key.json"
-_WHOLE_HASH_BYTES = 256 * 2**20
+# In a working folder: the key it is for, when this attempt began, and the seconds and code of the earlier ones.
+# Its own time of change tells how long an attempt that was killed had lasted.
+ATTEMPT = "attempt.json"
+_BEAT_S = 1.0
 
 
 def run_stage(
@@ -34,21 +40,24 @@ def run_stage(
 
     inputs: name -> hash of what the stage reads. The stage's key is the hash of its name, configuration, seed, inputs
     and the package version. A folder ``out`` whose manifest has this key is left alone. Work goes on in a hidden
-    folder beside ``out``: found there with the same key, it is what a killed run left, and ``work`` continues from it.
-    Raises DataError when the folder cannot be written.
+    folder beside ``out``: found there with the same key, it is what a killed run left, and ``work`` continues from it,
+    or, where the work was done, only the name is given. The manifest's seconds are those of every attempt together,
+    and its code names each revision that had a part in it. Raises DataError when the folder cannot be written.
     """
     package_version = version("pertinent")
     key = sha256_of_json({"stage": name, "config": config, "seed": seed, "inputs": inputs, "version": package_version})
-    if (found := read_manifest(out)) is not None and found["key"] == key:
+    partial = out.with_name(f".{out.name}.partial")
+    with _writing(out.parent):
+        _settle(partial, out, key)
+    if (found := read_manifest(out)) is not None and found.get("key") == key:
         say(f"{name}: up to date, skipped")
         return found
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        _prepare(partial, key)
-    except OSError as error:
-        raise DataError(f"{out.parent}: cannot be written: {error.strerror}") from None
+    with _writing(out.parent):
+        attempt = _begin(name, partial, key)
     started = time.monotonic()
-    result = work(partial)
+    with _beating(partial / ATTEMPT):
+        result = work(partial)
+    this_attempt = time.monotonic() - started
     manifest = {
         "stage": name,
         "key": key,
@@ -56,18 +65,20 @@ def run_stage(
         "seed": seed,
         "inputs": dict(inputs),
         "package_version": package_version,
+        "code": ", ".join(attempt["code"]),
         "counts": dict(result.counts),
         "quarantined": dict(result.quarantined or {}),
         "warnings": list(result.warnings),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(attempt["seconds"] + this_attempt, 1),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (partial / _KEY).unlink()
-    write_json(partial / MANIFEST, manifest)
-    _replace(partial, out)
+    with _writing(out.parent):
+        write_json(partial / MANIFEST, manifest)
+        _give_name(partial, out)
     for warning in result.warnings:
         say(f"{name}: warning: {warning}")
-    say(f"{name}: done in {manifest['seconds']:.0f} s")
+    resumed = f", {duration(this_attempt)} of it in this start" if attempt["seconds"] else ""
+    say(f"{name}: done in {duration(manifest['seconds'])}{resumed}")
     return read_json(out / MANIFEST)  # type: ignore[no-any-return]
 
 
@@ -77,49 +88,73 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return read_json(file) if file.is_file() else None
 
 
-def source_hash(path: Path | None) -> str:
-    """A hash of the files a source consists of: names and bytes (size and time for those over 256 MiB)."""
-    if path is None:
-        return "generated"
-    if not path.exists():
-        raise DataError(f"data.path: no such folder: {path}")
-    files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and _is_data(p))
-    parts = []
-    for file in files:
-        stat = file.stat()
-        large = stat.st_size > _WHOLE_HASH_BYTES
-        parts.append([file.name, f"{stat.st_size}-{stat.st_mtime_ns}" if large else sha256_of_file(file)])
-    return sha256_of_json(parts)
+def _settle(partial: Path, out: Path, key: str) -> None:
+    """Complete what a kill at the very end of an earlier run left undone."""
+    old = _old(out)
+    if old.exists() and not out.exists():
+        os.replace(old, out)
+    if (done := read_manifest(partial)) is not None and done.get("key") == key:
+        _give_name(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+    (out / ATTEMPT).unlink(missing_ok=True)
 
 
-def _is_data(file: Path) -> bool:
-    # The run's own config may stand in the folder: a change in it must not redo the data stage.
-    return file.name == "dataset.yaml" or file.suffix in {
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".ndjson",
-        ".json",
-        ".parquet",
-        ".gz",
-    }
+def _begin(name: str, partial: Path, key: str) -> dict[str, Any]:
+    """An empty working folder, or what an interrupted run of the same key left in it; returns the attempt's record."""
+    file = partial / ATTEMPT
+    earlier = read_json(file) if file.is_file() else {}
+    seconds = 0.0
+    if earlier.get("key") == key:
+        say(f"{name}: continuing what was cut off")
+        seconds = earlier["seconds"] + max(file.stat().st_mtime - earlier["started_at"], 0.0)
+    else:
+        earlier = {}
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    code = list(dict.fromkeys([*earlier.get("code", ()), code_revision()]))
+    attempt = {"key": key, "started_at": time.time(), "seconds": seconds, "code": code}
+    write_json(file, attempt)
+    return attempt
 
 
-def _prepare(partial: Path, key: str) -> None:
-    """An empty working folder, or what an interrupted run of the same key left in it."""
-    key_file = partial / _KEY
-    if key_file.is_file() and read_json(key_file) == {"key": key}:
-        say(f"{partial.name.strip('.').removesuffix('.partial')}: continuing what was cut off")
-        return
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_json(key_file, {"key": key})
+@contextmanager
+def _beating(file: Path) -> Iterator[None]:
+    """Set the file's time of change every second, and at the end."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_BEAT_S):
+            with suppress(OSError):
+                os.utime(file)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        with suppress(OSError):
+            os.utime(file)
 
 
-def _replace(partial: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
+def _give_name(partial: Path, out: Path) -> None:
+    old = _old(out)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)
     shutil.rmtree(old, ignore_errors=True)
+    (out / ATTEMPT).unlink(missing_ok=True)
+
+
+def _old(out: Path) -> Path:
+    return out.with_name(f".{out.name}.old")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -19,15 +19,6 @@ SYSTEMS = {
 # Floors to read the others against: never marked as the best of a column.
 FLOORS = frozenset({"random", "majority"})
 
-SYSTEM_DEFINITIONS = {
-    "Random": "A grade drawn from the training prior.",
-    "Majority": "The commonest training grade, for every pair.",
-    "BM25": "The classical lexical score of the query on the item's text.",
-    "Embedding": "Cosine of the query's and the item's embedding.",
-    "Teacher": "The cross-encoder trained on human grades; reads all the item's text, too slow to serve.",
-    "Student": "The small network that is served; trained on the teacher's soft labels.",
-}
-
 SLICES = {"query_words": "query length in words"}
 
 
@@ -104,6 +95,19 @@ def _ndcg(k: int) -> Metric:
 def main_threshold(n_grades: int) -> int:
     """The shown grade of the headline's AUROC: the lowest that counts as relevant (L4 of five)."""
     return relevant_grade(n_grades) + 1
+
+
+def system_definitions(bm25_fields: str) -> dict[str, str]:
+    """What each system is, by its name as shown. bm25_fields: ``title``, ``body`` or ``title+body``, empty if not told."""
+    fields = f"{' and '.join(bm25_fields.split('+'))}, chosen on dev among" if bm25_fields else "best on dev of"
+    return {
+        "Random": "A grade drawn from the training prior.",
+        "Majority": "The commonest training grade, for every pair.",
+        "BM25": f"The classical lexical score of the query on the item's text: {fields} title, body and their sum.",
+        "Embedding": "Cosine of the query's and the item's embedding.",
+        "Teacher": "The cross-encoder trained on human grades; reads all the item's text, too slow to serve.",
+        "Student": "The small network that is served; trained on the teacher's soft labels.",
+    }
 
 
 def system_name(system: str) -> str:

@@ -15,16 +15,16 @@ from markupsafe import Markup
 
 from pertinent.errors import DataError
 from pertinent.evaluation.evaluate import MIN_QUERIES
-from pertinent.files import atomic_path
+from pertinent.files import atomic_path, reason_of
 from pertinent.report import making, numbers, plots, probabilities, tables
 from pertinent.report.definitions import (
     FLOORS,
-    SYSTEM_DEFINITIONS,
     Metric,
     auroc,
     in_order,
     metrics_of,
     slice_name,
+    system_definitions,
     system_name,
 )
 from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
@@ -49,7 +49,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
         with atomic_path(target) as temporary:
             temporary.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise DataError(f"{target}: the report cannot be written: {error.strerror}") from None
+        raise DataError(f"{target}: the report cannot be written: {reason_of(error)}") from None
     return target
 
 
@@ -84,6 +84,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "notes": _texts(run.metrics.get("notes")),
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),
+        "baselines": tables.BASELINES,
         "small_slice_queries": MIN_QUERIES,
         "confusions": probabilities.confusions(run),
         "guidelines": _texts(mapping(run.dataset.get("scale")).get("guidelines")),
@@ -92,7 +93,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "stages": making.stage_rows(run),
         "versions": making.versions(run),
         "metrics": metrics_of(n_grades),
-        "system_definitions": SYSTEM_DEFINITIONS,
+        "system_definitions": system_definitions(_bm25_fields(run)),
         "files": _links(run, target),
         "system_name": system_name,
         "slice_name": slice_name,
@@ -112,6 +113,11 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         "pertinent": making.versions(run),
     }
     return [(name, value) for name, value in facts.items() if value]
+
+
+def _bm25_fields(run: RunFiles) -> str:
+    counts = mapping(mapping(run.manifests.get("evaluation")).get("counts"))
+    return str(counts.get("bm25_fields") or "")
 
 
 def _beyond_banner(note: str) -> str:

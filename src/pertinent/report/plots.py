@@ -61,7 +61,9 @@ def slice_panel(ident: str, table: SliceTable, axis: tuple[float, float]) -> Mar
     height = 34.0 + 25 * len(table.rows) + 22
     title = f"{table.metric.name} by {slice_name(table.column)}"
     said = (
-        f"{row.value}: student {_spoken(row.results, 'student', table.metric)}, {row.verdict}" for row in table.rows
+        f"{row.value}: student {_spoken(row.results, 'student', table.metric)}, "
+        + ", ".join(standing.sentence for standing in row.standings)
+        for row in table.rows
     )
     drawing = Drawing(ident, WIDTH, height, title, f"{'; '.join(said)}.")
     drawing.text(0, 15, table.metric.name, "plot-title")

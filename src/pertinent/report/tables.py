@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pertinent.evaluation.evaluate import MIN_QUERIES
@@ -23,19 +23,23 @@ from pertinent.report.run_files import mapping
 
 # A share of a smaller gain than this would be a share of noise.
 SMALLEST_GAIN = 0.005
+# What the student should beat.
+BASELINES = ("bm25", "embedding")
 
 
 @dataclass(frozen=True)
 class Results:
-    """The ``systems`` and ``intervals`` of metrics.json, or of one of its slices."""
+    """The ``systems``, ``intervals`` and ``differences`` of metrics.json, or of one of its slices."""
 
     systems: Mapping[str, Any]
     intervals: Mapping[str, Any]
+    differences: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Results:
         """The results in ``document``; empty where it has none."""
-        return cls(mapping(document.get("systems")), mapping(document.get("intervals")))
+        parts = (mapping(document.get(key)) for key in ("systems", "intervals", "differences"))
+        return cls(*parts)
 
     def value(self, system: str, metric: str) -> float | None:
         """The number, or None where it is missing or not finite."""
@@ -44,6 +48,11 @@ class Results:
     def interval(self, system: str, metric: str) -> Interval | None:
         """The 95% interval, or None."""
         return numbers.measured_interval(mapping(self.intervals.get(system)).get(metric))
+
+    def paired_interval(self, system: str, baseline: str, metric: str) -> Interval | None:
+        """The 95% interval of ``system`` less ``baseline`` on the same resamples of queries, or None."""
+        pair = mapping(mapping(self.differences.get(system)).get(baseline))
+        return numbers.measured_interval(mapping(pair.get(metric)).get("interval"))
 
     def cell(self, system: str, metric: Metric, best: bool = False) -> Cell:
         """The number with its interval, or a gap with its reason."""
@@ -181,18 +190,50 @@ def _overlap(a: Interval | None, b: Interval | None) -> bool:
 
 
 @dataclass(frozen=True)
-class SliceRow:
-    """One value of a slice column: its size, a cell a system, and where the student stands.
+class Standing:
+    """The student less a system that it should beat, on the same queries, and what may be said of it.
 
-    verdict: ``above both``, ``above BM25 only``, ``above the embedding only``, ``below both`` or ``not known``.
+    words: ``above`` or ``below`` where the interval of the difference leaves out 0; where it does not, or there is
+    none, ``higher``, ``lower`` or ``equal`` and why no more is said; ``not known`` without both numbers.
     """
+
+    baseline: str
+    cell: Cell
+    words: str
+
+    @property
+    def sentence(self) -> str:
+        """``above BM25`` or ``higher than BM25, interval includes 0``, for a reader without the table."""
+        how, comma, why = self.words.partition(",")
+        link = {"higher": " than", "lower": " than", "equal": " to", "not known": " against"}.get(how, "")
+        return f"{how}{link} {system_name(self.baseline)}{comma}{why}"
+
+
+def standing(results: Results, metric: Metric, baseline: str) -> Standing:
+    """Where the student stands against ``baseline`` by ``metric``."""
+    value, base = results.value("student", metric.key), results.value(baseline, metric.key)
+    if value is None or base is None:
+        return Standing(baseline, _difference(value, base), "not known")
+    interval = results.paired_interval("student", baseline, metric.key)
+    cell = Cell(numbers.signed(value - base), numbers.interval_text(interval))
+    how = "higher" if value > base else "lower" if value < base else "equal"
+    if interval is None:
+        return Standing(baseline, cell, f"{how}, no interval")
+    if interval[0] > 0 or interval[1] < 0:
+        return Standing(baseline, cell, "above" if interval[0] > 0 else "below")
+    return Standing(baseline, cell, f"{how}, interval includes 0")
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One value of a slice column: its size, a cell a system, and where the student stands against each baseline."""
 
     value: str
     n_queries: Cell
     n_pairs: Cell
     is_small: bool
     cells: tuple[Cell, ...]
-    verdict: str
+    standings: tuple[Standing, ...]
     results: Results
 
 
@@ -237,22 +278,13 @@ def _slice_row(value: str, document: Mapping[str, Any], metric: Metric, systems:
     is_small = document.get("small") is True or n_queries is None or n_queries < MIN_QUERIES
     cells = tuple(results.cell(system, metric) for system in systems)
     sizes = (_count(document, "n_queries"), _count(document, "n_pairs"))
-    return SliceRow(value, *sizes, is_small, cells, verdict(results, metric), results)
+    standings = tuple(standing(results, metric, baseline) for baseline in BASELINES)
+    return SliceRow(value, *sizes, is_small, cells, standings, results)
 
 
 def _count(document: Mapping[str, Any], key: str) -> Cell:
     value = numbers.measured(document.get(key))
     return Cell(gap="not counted") if value is None else Cell(numbers.count(value))
-
-
-def verdict(results: Results, metric: Metric) -> str:
-    """Where the student stands against what it should beat, in words."""
-    student, bm25, embedding = (results.value(system, metric.key) for system in ("student", "bm25", "embedding"))
-    if student is None or bm25 is None or embedding is None:
-        return "not known"
-    if student > bm25:
-        return "above both" if student > embedding else "above BM25 only"
-    return "above the embedding only" if student > embedding else "below both"
 
 
 def headline(results: Results, n_grades: int) -> str:
