@@ -5,10 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Tiny models are slower on two threads than on one; also for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+# No test reaches for the network, nor a library on its behalf.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import orjson
 import pytest
@@ -60,35 +62,92 @@ TINY_WORDS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Hugging Face folder with a random two-layer BERT and a word-piece tokenizer: real code, no download."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
 
-    folder = tmp_path_factory.mktemp("tiny_bert")
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789.-,;!'\"/"
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys([*TINY_WORDS, *letters, *(f"##{c}" for c in letters)])]
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-,;!'\"/"
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys([*TINY_WORDS, *LETTERS, *(f"##{c}" for c in LETTERS)])]
+# Where a kind's tokenizer puts [CLS] and [SEP]: round one text, round two.
+TEMPLATES = {
+    "t5": ("$A [SEP]", "$A [SEP] $B [SEP]"),
+    "llama": ("[CLS] $A", "[CLS] $A [CLS] $B"),
+    "xlm-roberta": ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]"),
+}
+BERT_TEMPLATE = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]")
+
+
+def tiny_tokenizer(kind: str) -> Tokenizer:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(PIECES)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    single, pair = TEMPLATES.get(kind, BERT_TEMPLATE)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single=single, pair=pair, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(pieces),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
-        pad_token_id=0,
-    )
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
+    return tokenizer
+
+
+def tiny_model(kind: str) -> PreTrainedModel:
+    """Two layers of random weights. Llama names no padding token, as its 8B model does not."""
+    import transformers as hf
+
+    sizes: dict[str, Any] = {"vocab_size": len(PIECES), "hidden_size": 32, "intermediate_size": 64}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
+    if kind == "bert":
+        return hf.BertModel(hf.BertConfig(**sizes), add_pooling_layer=False)
+    sizes["initializer_range"] = 0.2  # with the usual 0.02, states of two layers hardly depend on what is read
+    if kind == "xlm-roberta":  # its positions begin after that of padding
+        sizes |= {"pad_token_id": 1, "max_position_embeddings": 130}
+        return hf.XLMRobertaModel(hf.XLMRobertaConfig(**sizes), add_pooling_layer=False)
+    if kind == "deberta-v2":
+        kinds = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16}
+        shared = {"share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+        return hf.DebertaV2Model(hf.DebertaV2Config(**sizes, **kinds, **shared, type_vocab_size=0))
+    if kind == "modernbert":
+        special = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+        return hf.ModernBertModel(hf.ModernBertConfig(**sizes, **special, local_attention=8))
+    if kind == "t5":
+        sizes = {"vocab_size": len(PIECES), "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+        gated = {
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+            "pad_token_id": 0,
+            "initializer_factor": 2.0,
+        }
+        return hf.T5ForConditionalGeneration(hf.T5Config(**sizes, **gated, decoder_start_token_id=0, eos_token_id=3))
+    if kind in ("llama", "llama-64"):
+        width = {"hidden_size": 64, "intermediate_size": 128} if kind == "llama-64" else {}  # 4-bit blocks hold 64
+        rest = {"num_key_value_heads": 1, "pad_token_id": None, "bos_token_id": 2, "eos_token_id": 3}
+        return hf.LlamaForCausalLM(hf.LlamaConfig(**sizes | width | rest))
+    raise ValueError(kind)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes Hugging Face folders of tiny random models with a word-piece tokenizer: real code, no download."""
+    made: dict[str, Path] = {}
+
+    def folder_of(kind: str) -> Path:
+        if kind not in made:
+            import torch
+
+            folder = tmp_path_factory.mktemp(f"tiny_{kind}")
+            tiny_tokenizer(kind.partition("-64")[0]).save(str(folder / "tokenizer.json"))
+            torch.manual_seed(0)
+            tiny_model(kind).save_pretrained(folder)
+            made[kind] = folder
+        return made[kind]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_folder: Callable[[str], Path]) -> Path:
+    """The folder of a tiny BERT."""
+    return tiny_folder("bert")
 
 
 @dataclass(frozen=True)

@@ -79,3 +79,10 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_json(document: Any) -> str:
     """Hex SHA-256 of a JSON document with sorted keys."""
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where costly things that any run may share are kept: $PERTINENT_CACHE, else pertinent/ in the user's cache."""
+    if told := os.environ.get("PERTINENT_CACHE"):
+        return Path(told).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pertinent"

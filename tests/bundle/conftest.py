@@ -16,7 +16,7 @@ from pertinent.files import write_parquet
 from pertinent.student.dataset import read_catalogue
 from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StudentHead
-from pertinent.teacher.cross_encoder import load_tokenizer
+from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import Scale
 
 NAMES = ("Red velvet sofa", "Oak table 24 in", "Green wool rug", "Blue sofa", "Small lamp", "Leather couch")

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from pertinent.files import write_json
 from pertinent.teacher.backbones import resolve_backbone
+from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
-from pertinent.teacher.cross_encoder import new_network, save_teacher
+from pertinent.teacher.saving import Trained, save_teacher
+from pertinent.teacher.train import prepare_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, static_vectors
 
 NAMES = [
@@ -53,8 +56,23 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
-    model = new_network(resolve_backbone(str(tiny_backbone)), TeacherConfig(), 3, seed=0)
-    settings = {"n_grades": 3, "pooling": "mean", "max_tokens": 32, "max_query_tokens": 8, "temperature": 1.0}
-    save_teacher(model, folder, tiny_backbone / "tokenizer.json", settings)
-    np.save(folder / TOKEN_VECTORS, static_vectors(model.encoder, 16))
+    backbone = resolve_backbone(str(tiny_backbone))
+    made = prepare_network(backbone, TeacherConfig(max_tokens=32, max_query_tokens=8), 3, seed=0)
+    with torch.no_grad():
+        for parameter in made.network.head.parameters():
+            parameter.normal_(std=0.3)  # a new head's small weights would give all pairs the same label
+    trained = Trained(
+        network=made.network,
+        adapters=None,
+        pairs=made.pairs,
+        tokenizer_file=backbone.tokenizer_file,
+        pad_id=made.pad_id,
+        calibration=Calibration.none("softmax", 3),
+        precision="float32",
+        batch_tokens=4096,
+        backbone=backbone.description,
+        template=None,
+    )
+    saved = save_teacher(trained, folder, "")
+    np.save(folder / TOKEN_VECTORS, static_vectors(saved.encoder, 16))
     return folder

@@ -7,19 +7,13 @@ import polars as pl
 import pytest
 
 from pertinent.errors import DataError
-from pertinent.labelling import label
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
-from pertinent.teacher.cross_encoder import load_teacher
-from pertinent.teacher.score import score_pairs
+from pertinent.teacher.model import Teacher
+from pertinent.teacher.saving import load_teacher
 from pertinent.types import StageResult
 
 CONFIG = LabelsConfig(pool_per_query=3, pool_depth=8, random_per_query=1, unit_pairs=16)
-
-
-@pytest.fixture(autouse=True)
-def _float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label, "wants_bfloat16", lambda precision: False)
 
 
 def labelled(stages: dict[str, Path], teacher: Path, out: Path, config: LabelsConfig = CONFIG) -> StageResult:
@@ -38,13 +32,7 @@ def test_shards_hold_the_teachers_probabilities(stages: dict[str, Path], teacher
     labels = pl.concat(shards.values())
     opened = load_teacher(teacher)
     texts = dict(pl.read_parquet(stages["text"] / "items.parquet").select("item_id", "text").iter_rows())
-    expected = score_pairs(
-        opened,
-        labels["query"].to_list(),
-        [texts[item] for item in labels["item_id"]],
-        batch_tokens=4096,
-        bfloat16=False,
-    )
+    expected = opened.score(labels["query"].to_list(), [texts[item] for item in labels["item_id"]])
     found = labels.select("p_1", "p_2", "p_3").to_numpy()
     assert np.abs(found - expected).max() <= 1e-5
     assert labels["teacher"].unique().to_list() == [opened.teacher_id] == [result.counts["teacher"]]
@@ -85,15 +73,16 @@ def test_an_interrupted_run_is_continued_after_its_last_whole_shard(
 ) -> None:
     labelled(stages, teacher, tmp_path / "undisturbed")
     n_calls = 0
+    score = Teacher.score
 
-    def scored(*arguments: object, **named: object) -> object:
+    def scored(*arguments: object) -> object:
         nonlocal n_calls
         n_calls += 1
         if n_calls == 3:
             raise KeyboardInterrupt
-        return score_pairs(*arguments, **named)  # type: ignore[arg-type]
+        return score(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(label, "score_pairs", scored)
+    monkeypatch.setattr(Teacher, "score", scored)
     with pytest.raises(KeyboardInterrupt):
         labelled(stages, teacher, tmp_path / "out")
     assert list(shards_of(tmp_path / "out")) == ["shard-00000.parquet", "shard-00001.parquet"]

@@ -132,6 +132,12 @@ def test_queries_and_items_without_terms_do_no_harm(dataset: Dataset, texts: pl.
     assert pairs.filter(pl.col("query") == "!?").height >= 3
 
 
-def test_a_pool_deeper_than_the_catalogue_takes_all_of_it(dataset: Dataset, texts: pl.DataFrame) -> None:
+def test_a_pool_deeper_than_the_catalogue_takes_all_items_that_share_a_word(
+    dataset: Dataset, texts: pl.DataFrame
+) -> None:
     pairs = sample_pairs(dataset, texts, config(log_pairs=0, pool_per_query=50, pool_depth=50, random_per_query=0), 0)
-    assert pairs.height == 6 * 20
+    words = {item: set(terms_of(text)) for item, text in texts.select("item_id", "text").iter_rows()}
+    judged = dataset.judgments.filter(pl.col("split") == "train").group_by("query").agg("item_id")
+    for query, judged_items in judged.iter_rows():
+        sharing = {item for item, found in words.items() if found & set(terms_of(query))}
+        assert set(pairs.filter(pl.col("query") == query)["item_id"]) == sharing | set(judged_items)

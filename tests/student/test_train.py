@@ -21,7 +21,7 @@ from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.student.train import train_student
-from pertinent.teacher.cross_encoder import load_tokenizer
+from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import StageResult
 
 CONFIG = StudentConfig(dimensions=16, hidden=(16,), epochs=4, batch_size=64, dropout=0.1, probe_pairs=20)

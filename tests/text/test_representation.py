@@ -85,9 +85,7 @@ FIELDS = st.lists(st.lists(WORDS, max_size=4, unique=True), min_size=1, max_size
 
 
 @given(FIELDS, st.integers(8, 60), st.integers(1, 20))
-def test_the_text_is_within_max_tokens(
-    entries: list[list[str]], max_tokens: int, budget: int
-) -> None:
+def test_the_text_is_within_max_tokens(entries: list[list[str]], max_tokens: int, budget: int) -> None:
     fields = [Field(f"f{i}", entry) for i, entry in enumerate(entries)]
     item = rendered(fields, max_tokens, **{field.name: budget for field in fields})
     assert n_tokens(item.text) == item.n_tokens <= max_tokens

@@ -61,6 +61,7 @@ def main() -> None:
         report,
         run,
         score,
+        teacher,
         validate,
     )
 

@@ -69,9 +69,10 @@ def _arithmetic() -> dict[str, str]:
 
     from pertinent.teacher.precision import wants_bfloat16
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "bfloat16": "in hardware, used" if wants_bfloat16("auto") else "not in hardware, float32 is used",
+        "bfloat16": "in hardware, used" if wants_bfloat16("auto", device) else "not in hardware, float32 is used",
     }
 
 

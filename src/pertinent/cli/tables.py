@@ -50,6 +50,23 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
         _print_languages(languages, systems, f"auroc_{main_threshold(n_grades)}+", console)
 
 
+def print_differences(differences: Mapping[str, Any]) -> None:
+    """Each system's difference from the first one by metric, with its interval; starred where that leaves out 0."""
+    console = Console(stderr=True, highlight=False)
+    for name, by_metric in differences.items():
+        table = Table(title=f"{name} less the first, on the same queries", title_justify="left")
+        for column in ("metric", "difference", "95% interval"):
+            table.add_column(column, justify="left" if column == "metric" else "right")
+        for metric, found in by_metric.items():
+            interval = "-"
+            if found["interval"] is not None:
+                low, high = found["interval"]
+                interval = f"{low:+.3f} to {high:+.3f}{' *' if low > 0 or high < 0 else ''}"
+            difference = "-" if found["difference"] is None else f"{found['difference']:+.3f}"
+            table.add_row(_shown(metric), difference, interval)
+        console.print(table)
+
+
 def _print_languages(languages: Mapping[str, Any], systems: list[str], metric: str, console: Console) -> None:
     table = Table(title=f"{_shown(metric)} by language of the query", title_justify="left")
     table.add_column("system")

@@ -24,15 +24,15 @@ from pertinent.data.splits import SPLITS, SplitConfig, normalised, query_ids, sp
 
 JUDGMENTS_SCHEMA = pl.Schema(
     {
-        "query_id": pl.String,
-        "query": pl.String,
-        "item_id": pl.String,
-        "grade": pl.Int16,
-        "grade_mean": pl.Float32,
-        "n_ratings": pl.Int32,
+        "query_id": pl.String(),
+        "query": pl.String(),
+        "item_id": pl.String(),
+        "grade": pl.Int16(),
+        "grade_mean": pl.Float32(),
+        "n_ratings": pl.Int32(),
         "grade_counts": pl.List(pl.Int32),
-        "language": pl.String,
-        "split": pl.String,
+        "language": pl.String(),
+        "split": pl.String(),
     }
 )
 UNKNOWN_ITEM = "item_id must name a known item"

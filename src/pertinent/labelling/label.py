@@ -14,13 +14,9 @@ from pertinent.files import read_parquet, write_parquet
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.sample import sample_pairs
 from pertinent.progress import progress, say
-from pertinent.teacher.cross_encoder import load_teacher
-from pertinent.teacher.precision import wants_bfloat16
-from pertinent.teacher.score import score_pairs
+from pertinent.teacher.saving import load_teacher
 from pertinent.teacher.vocabulary import TOKEN_VECTORS
 from pertinent.types import StageResult
-
-_BATCH_TOKENS = 4096
 
 
 def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out: Path, *, seed: int) -> StageResult:
@@ -38,7 +34,6 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     lengths = pairs["n_tokens"] + pairs["query"].str.len_bytes() // 4
     pairs = pairs.with_columns(length=lengths).sort("length", maintain_order=True)
     labeller = load_teacher(teacher)
-    bfloat16 = wants_bfloat16("auto")
     units = [pairs.slice(start, config.unit_pairs) for start in range(0, pairs.height, config.unit_pairs)]
     shards = [out / f"shard-{i:05d}.parquet" for i in range(len(units))]
     done = sum(unit.height for unit, shard in zip(units, shards, strict=True) if shard.exists())
@@ -49,14 +44,7 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
         for unit, shard in zip(units, shards, strict=True):
             if shard.exists():
                 continue
-            probs = score_pairs(
-                labeller,
-                unit["query"].to_list(),
-                unit["text"].to_list(),
-                batch_tokens=_BATCH_TOKENS,
-                bfloat16=bfloat16,
-                progress=bar,
-            )
+            probs = labeller.score(unit["query"].to_list(), unit["text"].to_list(), bar)
             columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
             kept = unit.select("query", "item_id", "language", "source", "text_hash")
             write_parquet(shard, kept.with_columns(*columns, teacher=pl.lit(labeller.teacher_id)))

@@ -72,22 +72,24 @@ def _pool_pairs(
     rng = np.random.default_rng((seed, 1))
     neighbours = randoms = empty
     if config.pool_per_query:
-        ranked = _bm25_ranked(queries["query"].to_list(), texts["text"].to_list(), depth)
-        n_drawn = min(config.pool_per_query, depth)
-        ranks = np.sort(np.argsort(rng.random((queries.height, depth)), axis=1)[:, :n_drawn], axis=1)
-        neighbours = _pairs_of(queries, ids[np.take_along_axis(ranked, ranks, axis=1)], "bm25")
+        ranked, found = _bm25_ranked(queries["query"].to_list(), texts["text"].to_list(), depth)
+        # An item that shares no word with the query is no neighbour: it is drawn last, and then left out.
+        draws = np.where(found, rng.random((queries.height, depth)), 2.0)
+        ranks = np.sort(np.argsort(draws, axis=1)[:, : min(config.pool_per_query, depth)], axis=1)
+        pooled = _pairs_of(queries, ids[np.take_along_axis(ranked, ranks, axis=1)], "bm25")
+        neighbours = pooled.filter(pl.Series(np.take_along_axis(found, ranks, axis=1).T.ravel()))
     if config.random_per_query:
         drawn = rng.integers(0, ids.size, (queries.height, config.random_per_query))
         randoms = _pairs_of(queries, ids[drawn], "random")
     return neighbours, randoms
 
 
-def _bm25_ranked(queries: list[str], texts: list[str], depth: int) -> NDArray[np.int64]:
-    """(Q, depth) rows of the best items by BM25."""
+def _bm25_ranked(queries: list[str], texts: list[str], depth: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows of the best items by BM25, and whether each shares a word with the query: both (Q, depth)."""
     retriever = bm25s.BM25(method="lucene")
     retriever.index([terms_of(text) or [""] for text in texts], show_progress=False)
-    rows, _ = retriever.retrieve([terms_of(query) or [""] for query in queries], k=depth, show_progress=False)
-    return np.asarray(rows, dtype=np.int64)
+    rows, scores = retriever.retrieve([terms_of(query) or [""] for query in queries], k=depth, show_progress=False)
+    return np.asarray(rows, dtype=np.int64), np.asarray(scores) > 0
 
 
 def _pairs_of(queries: pl.DataFrame, items: NDArray[np.object_], source: str) -> pl.DataFrame:

@@ -23,6 +23,8 @@ from pertinent.progress import progress
 from pertinent.teacher.backbones import Backbone
 from pertinent.types import Scale, StageResult
 
+_EMBEDDED_TOKENS = 128  # of a query or an item text
+
 SYSTEMS = ("random", "majority", "bm25", "embedding", "teacher", "student")
 
 
@@ -42,10 +44,8 @@ def evaluate_run(
     bm25 is BM25 on the title, on the body or their sum, whichever has the best dev AUROC. embedding is the cosine of
     the teacher's own encoder before any tuning (``backbone``).
     """
-    from pertinent.teacher.cross_encoder import load_teacher
     from pertinent.teacher.embed import cosine_scores
-    from pertinent.teacher.precision import wants_bfloat16
-    from pertinent.teacher.score import score_pairs
+    from pertinent.teacher.saving import load_teacher
 
     dataset = load_dataset(data)
     scale = dataset.scale
@@ -56,11 +56,9 @@ def evaluate_run(
     bm25, bm25_fields = _bm25(pairs, bundle)
 
     labeller = load_teacher(teacher)
-    embedding = cosine_scores(backbone, queries, item_texts, labeller.max_tokens)
+    embedding = cosine_scores(backbone, queries, item_texts, _EMBEDDED_TOKENS)
     with progress("evaluation: teacher", pairs.height, "pairs") as bar:
-        teacher_probs = score_pairs(
-            labeller, queries, item_texts, batch_tokens=4096, bfloat16=wants_bfloat16("auto"), progress=bar
-        )
+        teacher_probs = labeller.score(queries, item_texts, bar)
     student_probs = bundle.score_pairs(pairs.select("query", "item_id")).select(scale.probability_columns).to_numpy()
 
     scores = pairs.select("query_id", "query", "item_id", "grade", "language", "split")

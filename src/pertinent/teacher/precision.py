@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 
-def wants_bfloat16(precision: str) -> bool:
-    """True if models should multiply in bfloat16. ``auto`` asks the accelerator or the processor.
+def wants_bfloat16(precision: str, device: str) -> bool:
+    """True if models should multiply in bfloat16 on ``device`` ("cpu", "cuda", ...). ``auto`` asks the hardware.
 
     On a processor without AVX512-BF16 or AMX, half precision is slower than float32.
     """
     if precision != "auto":
         return precision == "bfloat16"
-    if torch.cuda.is_available():
+    if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported())
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))

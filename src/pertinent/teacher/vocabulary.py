@@ -7,6 +7,7 @@ a table of the rows that occur and writing them back gives the same model as tra
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +21,7 @@ STATIC_DIMENSIONS = 128
 
 
 class CompactVocabulary:
-    """Swaps an encoder's word vectors for the rows in use, and back.
+    """Swaps a language model's word vectors for the rows in use, and back.
 
     ids: token ids that may occur in training and dev batches.
     """
@@ -28,17 +29,26 @@ class CompactVocabulary:
     def __init__(self, encoder: PreTrainedModel, ids: Iterable[int], pad_id: int) -> None:
         self._encoder = encoder
         self._full = encoder.get_input_embeddings()
-        self._kept = np.unique(np.fromiter({*ids, pad_id}, dtype=np.int64))
+        padding = position_padding(encoder)
+        fixed = range(0 if padding is None else padding + 1)  # no other word may come to have padding's id
+        self._kept = np.unique(np.fromiter({*ids, pad_id, *fixed}, dtype=np.int64))
         self.position: NDArray[np.int64] = np.full(self._full.num_embeddings, -1, dtype=np.int64)
         self.position[self._kept] = np.arange(self._kept.size)
 
     def swap_in(self) -> None:
-        """Give the encoder the small table; batches must be mapped through `rows`."""
+        """Give the model the small table; batches must be mapped through `rows`."""
+        # A copy of the same class: some models scale their word vectors in a class of their own.
+        small = copy.copy(self._full)
         rows = self._full.weight.detach()[torch.from_numpy(self._kept)].clone()
-        self._encoder.set_input_embeddings(nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows))
+        small._parameters = {"weight": nn.Parameter(rows)}
+        small.num_embeddings = rows.shape[0]
+        if small.padding_idx is not None:
+            padding = int(self.position[small.padding_idx])
+            small.padding_idx = padding if padding >= 0 else None
+        self._encoder.set_input_embeddings(small)
 
     def swap_out(self) -> None:
-        """Write the trained rows into the full table and give that back to the encoder."""
+        """Write the trained rows into the full table and give that back to the model; both must be on the CPU."""
         trained = self._encoder.get_input_embeddings().weight.detach()
         with torch.no_grad():
             self._full.weight[torch.from_numpy(self._kept)] = trained.to(self._full.weight.dtype)
@@ -47,6 +57,14 @@ class CompactVocabulary:
     def rows(self, ids: list[int]) -> list[int]:
         """Positions in the small table of token ids of the full one."""
         return [int(position) for position in self.position[ids]]
+
+
+def position_padding(encoder: PreTrainedModel) -> int | None:
+    """The token id by which RoBERTa's kin number positions, the first of which is the one after it; None for others."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.padding_idx
+    return None
 
 
 def static_vectors(encoder: PreTrainedModel, dimensions: int = STATIC_DIMENSIONS) -> NDArray[np.float16]:

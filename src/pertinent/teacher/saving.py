@@ -1,0 +1,228 @@
+"""A teacher as files: write, open, check.
+
+config.json, model.safetensors     the whole network in float32, a Hugging Face model with id2label L1..Ln; adapters,
+                                   where it was tuned with them, are merged in
+adapter/                           the adapters and the head alone, as peft writes them
+tokenizer.json, tokenizer_config.json
+teacher.json                       template, token budgets, calibration, arithmetic, and a probe batch with its logits
+onnx/                              the network for the ONNX engines, made when first asked for
+README.md                          model card
+member-K/                          the same, of each model of an ensemble; teacher.json then names the members
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging
+
+from pertinent.errors import ModelError
+from pertinent.files import read_json, sha256_of_json, write_json
+from pertinent.teacher.adapters import merged
+from pertinent.teacher.calibration import Calibration
+from pertinent.teacher.cross_encoder import CrossEncoder
+from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, TorchEngine, export_onnx
+from pertinent.teacher.model import Member, Teacher, score_rows
+from pertinent.teacher.pairs import PairEncoder, load_tokenizer
+from pertinent.teacher.precision import wants_bfloat16
+
+FORMAT = 2
+SETTINGS = "teacher.json"
+_PROBE = (("red sofa", "title: Red velvet sofa"), ("диван", "title: Oak table | brand: Ikea"), ("", ""))
+_PROBE_TOLERANCE = 1e-3  # in logits: float32 on another processor differs by about 1e-5, a lost head by 0.1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves of one network. backbone: which weights it began with. precision: as in TeacherConfig."""
+
+    network: CrossEncoder
+    adapters: PeftModel | None
+    pairs: PairEncoder
+    tokenizer_file: Path
+    pad_id: int
+    calibration: Calibration
+    precision: str
+    batch_tokens: int
+    backbone: str
+    template: str | None  # of a decoder
+
+
+def save_teacher(trained: Trained, folder: Path, card: str) -> CrossEncoder:
+    """Write a teacher folder (model card: ``card``, Markdown); returns the plain float32 network that was saved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for form in ("adapter", "onnx"):  # of a teacher that was here before
+        shutil.rmtree(folder / form, ignore_errors=True)
+    plain: CrossEncoder = trained.network
+    if trained.adapters is not None:
+        trained.adapters.save_pretrained(str(folder / "adapter"))
+        plain = merged(trained.network)
+    plain.to("cpu").eval()
+    plain.save_pretrained(folder)
+    shutil.copyfile(trained.tokenizer_file, folder / "tokenizer.json")
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(trained))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    probe_logits = _probe_logits(TorchEngine(plain, bfloat16=False), trained.pairs, trained.pad_id)
+    settings = {
+        "format": FORMAT,
+        "package_version": importlib.metadata.version("pertinent"),
+        "backbone": trained.backbone,
+        "template": trained.template,
+        "max_tokens": trained.pairs.max_tokens,
+        "max_query_tokens": trained.pairs.max_query_tokens,
+        "pad_id": trained.pad_id,
+        "precision": trained.precision,
+        "batch_tokens": trained.batch_tokens,
+        "calibration": trained.calibration.to_dict(),
+        "weights": _weights_hash(plain),
+        "probe_logits": probe_logits.tolist(),
+    }
+    write_json(folder / SETTINGS, settings)  # last: a folder without it is not a teacher
+    return plain
+
+
+def save_ensemble(members: list[str], folder: Path) -> None:
+    """Make ``folder``, which holds the teacher folders named, one teacher whose probabilities are their mean."""
+    settings = {name: read_json(folder / name / SETTINGS) for name in members}
+    weights = sha256_of_json([settings[name]["weights"] for name in members])
+    backbones = list(dict.fromkeys(str(settings[name]["backbone"]) for name in members))
+    write_json(
+        folder / SETTINGS,
+        {"format": FORMAT, "members": members, "weights": weights, "backbone": "; ".join(backbones)},
+    )
+
+
+def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | None = None) -> Teacher:
+    """Open a teacher folder and replay its probe batch.
+
+    engine: torch on ``device`` (default: the accelerator if there is one, else the CPU), or ONNX on the CPU.
+    Raises ModelError when a file is missing, the format is another version's, the head was not saved, or the probe's
+    logits are not the stored ones to 1e-3.
+    """
+    settings = _settings(folder)
+    names = settings.get("members")
+    folders = [folder] if names is None else [folder / name for name in names]
+    members = tuple(_load_member(part, engine, device) for part in folders)
+    sizes = {member.n_grades for member in members}
+    if len(sizes) != 1:
+        raise ModelError(f"{folder / SETTINGS}: expected members on one scale, found {sorted(sizes)} grades")
+    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), str(settings["weights"])[:16])
+
+
+def load_network(folder: Path) -> CrossEncoder:
+    """The float32 network of a teacher folder that is no ensemble, on the CPU. Raises ModelError if it is not whole."""
+    file = folder / "model.safetensors"
+    if not file.is_file() and not (folder / "model.safetensors.index.json").is_file():
+        raise ModelError(f"{folder}: expected a model folder with model.safetensors, found none")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: expected a model folder with config.json, found none")
+    logging.disable_progress_bar()
+    try:
+        if file.is_file():
+            _check_head(file)
+        network, report = CrossEncoder.from_pretrained(folder, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: cannot load the network: {str(error).splitlines()[0]}") from None
+    absent = sorted(report["missing_keys"])
+    if absent:
+        raise ModelError(f"{folder}: {len(absent)} weights are missing, such as {absent[0]}")
+    return network.float().eval()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    member: Member
+    n_grades: int
+
+
+def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loaded:
+    settings = _settings(folder)
+    network = load_network(folder)
+    n_grades = network.config.n_grades
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    budgets = (settings["max_tokens"], settings["max_query_tokens"])
+    if settings["template"] is None:
+        pairs = PairEncoder.of_encoder(tokenizer, *budgets)
+    else:
+        pairs = PairEncoder.of_decoder(tokenizer, settings["template"], *budgets)
+    calibration = Calibration.from_dict(settings["calibration"], n_grades)
+    pad_id = int(settings["pad_id"])
+    expected = np.asarray(settings["probe_logits"])
+    _check_probe(folder, _probe_logits(TorchEngine(network, bfloat16=False), pairs, pad_id), expected)
+    runner = _engine(engine, network, folder, str(settings["precision"]), device)
+    if engine == "onnx":  # 8-bit integers give other logits
+        _check_probe(folder / "onnx", _probe_logits(runner, pairs, pad_id), expected)
+    return _Loaded(Member(runner, pairs, calibration, pad_id, int(settings["batch_tokens"])), n_grades)
+
+
+def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.float64]) -> None:
+    drift = np.abs(found - expected).max()
+    if not drift < _PROBE_TOLERANCE:
+        raise ModelError(
+            f"{folder}: the stored probe's logits are not reproduced: expected a drift under {_PROBE_TOLERANCE:g}, "
+            f"found {drift:.2g}"
+        )
+
+
+def _engine(name: EngineName, network: CrossEncoder, folder: Path, precision: str, device: str | None) -> LogitsEngine:
+    import torch
+
+    if name == "torch":
+        found = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return TorchEngine(network.to(found), bfloat16=wants_bfloat16(precision, found))
+    file = folder / "onnx" / ("model.onnx" if name == "onnx" else "model_int8.onnx")
+    if not file.is_file():
+        export_onnx(network, file, int8=name == "onnx_int8")
+    return OnnxEngine(file)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    if not (folder / SETTINGS).is_file():
+        raise ModelError(f"{folder}: expected a teacher folder with {SETTINGS}, found none")
+    settings: dict[str, Any] = read_json(folder / SETTINGS)
+    if settings.get("format") != FORMAT:
+        raise ModelError(
+            f"{folder / SETTINGS}: expected format {FORMAT}, found {settings.get('format')}; train the teacher again"
+        )
+    return settings
+
+
+def _check_head(file: Path) -> None:
+    # transformers fills absent weights with random ones and only warns: a lost head must not pass for a trained one.
+    with safe_open(file, framework="pt") as stored:
+        if not any(name.startswith("head.") for name in stored.keys()):  # noqa: SIM118  not a dict
+            raise ModelError(f"{file}: the trained head is missing")
+
+
+def _tokenizer_config(trained: Trained) -> dict[str, Any]:
+    tokenizer = trained.pairs.tokenizer
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": trained.pairs.max_tokens,
+        "pad_token": tokenizer.id_to_token(trained.pad_id),
+        "padding_side": "right",
+    }
+
+
+def _probe_logits(engine: LogitsEngine, pairs: PairEncoder, pad_id: int) -> NDArray[np.float32]:
+    queries, texts = zip(*_PROBE, strict=True)
+    rows = pairs.encode(queries, texts).rows
+    rows = [row or [pad_id] for row in rows]  # a tokenizer without special tokens gives nothing for empty texts
+    return score_rows(engine, rows, pad_id, batch_tokens=4096)
+
+
+def _weights_hash(network: CrossEncoder) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
