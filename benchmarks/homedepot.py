@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common import ROOT
 from pertinent.config import parse_config
 from pertinent.data.build import Dataset, load_dataset
-from pertinent.evaluation import evaluate
+from pertinent.evaluation import evaluate, training_prior, with_baselines
 from pertinent.files import cache_folder, read_parquet
 from pertinent.pipeline import RunConfig, load_run_config, run_pipeline
 from pertinent.pipeline.evaluate import with_system
@@ -107,32 +107,42 @@ class HomeDepot:
         manifest = manifest_of(folder)
         counts = manifest["counts"]
         made = {"train_rows": counts.get("train_rows"), "train_seconds": manifest["seconds"]}
+        # A teacher may be older than the row that measures it: its own code and date are told.
+        made |= {"teacher_code": manifest["code"], "teacher_date": manifest["created_at"][:10]}
         return {**self.figures(probs=probs), **made, "backbone": counts["backbone"]}
 
     def figures(
-        self, *, scores: NDArray[np.float64] | None = None, probs: NDArray[np.float32] | None = None
+        self,
+        *,
+        scores: NDArray[np.float64] | None = None,
+        probs: NDArray[np.float32] | None = None,
+        baseline: str | None = None,
     ) -> dict[str, Any]:
         """Metrics and intervals on test of a system that gives scores or probabilities of the held-out pairs.
 
-        Also "dev": the same metrics on dev, of the probabilities that dev itself calibrated.
+        baseline: random or majority, in place of either. Also "dev": the same metrics on dev, of the probabilities that dev itself calibrated.
         """
         frame = self.held_out
-        if probs is not None:
+        name = baseline or "system"
+        if baseline is not None:
+            train = self.dataset.judgments.filter(pl.col("split") == "train")
+            prior = training_prior(train["grade"].to_numpy(), self.dataset.scale.n_grades)
+            frame = with_baselines(frame, prior, self.dataset.scale, seed=0)
+        elif probs is not None:
             frame = with_system(frame, "system", probs, self.dataset.scale)
         else:
             assert scores is not None
             frame = frame.with_columns(pl.Series("system", scores))
-        found = self._measure(frame, RESAMPLES)
+        found = self._measure(frame, name, RESAMPLES)
         on_dev = pl.concat([frame.filter(pl.col("split") == "dev"), _as_test(frame)])
         return {
-            **found["systems"]["system"],
-            "intervals": found["intervals"]["system"],
-            "dev": self._measure(on_dev, 0)["systems"]["system"],
+            **found["systems"][name],
+            "intervals": found["intervals"][name],
+            "dev": self._measure(on_dev, name, 0)["systems"][name],
         }
 
-    def _measure(self, frame: pl.DataFrame, resamples: int) -> dict[str, Any]:
-        scale = self.dataset.scale
-        return evaluate(frame, scale, systems=["system"], slice_columns=(), resamples=resamples).metrics
+    def _measure(self, frame: pl.DataFrame, name: str, resamples: int) -> dict[str, Any]:
+        return evaluate(frame, self.dataset.scale, systems=[name], slice_columns=(), resamples=resamples).metrics
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from common import (
 )
 from homedepot import HomeDepot
 from pertinent.errors import DataError
-from pertinent.evaluation import training_prior, with_baselines
 from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems, bm25_scores
 from pertinent.features.terms import terms_of
 from pertinent.files import atomic_path, cache_folder, read_parquet
@@ -124,12 +123,7 @@ class Bench:
         return self._teacher(f"search-{step}", {**COMPARED, **changes}, 0)
 
     def _baseline(self, name: str) -> dict[str, Any]:
-        homedepot = self._homedepot()
-        scale = homedepot.dataset.scale
-        train = homedepot.dataset.judgments.filter(split="train")
-        prior = training_prior(train["grade"].to_numpy(), scale.n_grades)
-        frame = with_baselines(homedepot.held_out, prior, scale, seed=0)
-        return with_dev_auroc(homedepot.figures(scores=frame[name].cast(float).to_numpy()))
+        return with_dev_auroc(self._homedepot().figures(baseline=name))
 
     def _cosine(self, backbone: str) -> dict[str, Any]:
         homedepot = self._homedepot()

@@ -122,6 +122,10 @@ def tiny_model(kind: str) -> PreTrainedModel:
         width = {"hidden_size": 64, "intermediate_size": 128} if kind == "llama-64" else {}  # 4-bit blocks hold 64
         rest = {"num_key_value_heads": 1, "pad_token_id": None, "bos_token_id": 2, "eos_token_id": 3}
         return hf.LlamaForCausalLM(hf.LlamaConfig(**sizes | width | rest))
+    if kind == "qwen3-64":
+        width = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32}
+        rest = {"num_key_value_heads": 1, "pad_token_id": None, "bos_token_id": 2, "eos_token_id": 3}
+        return hf.Qwen3ForCausalLM(hf.Qwen3Config(**sizes | width | rest))
     raise ValueError(kind)
 
 

@@ -35,7 +35,7 @@ def test_a_row_becomes_a_judgment_keyed_and_split_by_its_query(tmp_path: Path) -
             "grade": 3,
             "grade_mean": 3.0,
             "n_ratings": 1,
-            "grade_counts": [0, 0, 0, 1, 0],
+            "grade_counts": None,
             "language": "en",
             "split": split_of("rain shower"),
         }
@@ -120,7 +120,7 @@ def test_a_mean_rating_of_the_file_is_kept_beside_its_grade(tmp_path: Path) -> N
         tmp_path, "query,item_id,grade,grade_mean,n_ratings\nq,a,3,2.5,3\nq,b,3,,\nq,c,3,4.5,3\n"
     )
     assert [(row["grade"], row["grade_mean"], row["n_ratings"]) for row in rows] == [(3, 2.5, 3), (3, 3.0, 1)]
-    assert [row["grade_counts"] for row in rows] == [None, [0, 0, 0, 1, 0]]
+    assert [row["grade_counts"] for row in rows] == [None, None]
     assert quarantine == [(4, "grade_mean must be a number from 0 to 4, got 4.5")]
 
 

@@ -66,6 +66,18 @@ def test_a_folder_without_weights_is_refused(tiny_backbone: Path, tmp_path: Path
         load_backbone(resolve_backbone(str(folder)))
 
 
+def test_weights_of_another_model_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_backbone, tmp_path / "model")
+    stored = load_file(folder / "model.safetensors")
+    one = next(name for name in stored if name.endswith("query.weight"))
+    save_file(
+        {f"other.{name}" if name == one else name: value for name, value in stored.items()},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(ModelError, match=r"1 of the model's weights are not in the folder, such as .*query.weight"):
+        load_backbone(resolve_backbone(str(folder)))
+
+
 def test_cut_weights_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_backbone, tmp_path / "model")
     weights = folder / "model.safetensors"

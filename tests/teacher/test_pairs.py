@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from pertinent.errors import ConfigError, ModelError
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer, pad_batch
@@ -119,3 +119,16 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot read the tokenizer"):
         load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_a_short_decoder_pair_is_what_the_tokenizer_makes_of_the_whole_text() -> None:
+    # As Llama's and Qwen's: a word takes the space before it along.
+    template = "Query: {query}\nItem: {text}\nRelevance:"
+    whole = template.format(query="red sofa", text="oak")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces = [piece for piece, _ in byte_level.pre_tokenize_str(whole)]
+    assert "Ġred" in pieces
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(["?", *pieces])}, unk_token="?"))
+    tokenizer.pre_tokenizer = byte_level
+    encoder = PairEncoder.of_decoder(tokenizer, template, max_tokens=32, max_query_tokens=8)
+    assert encoder.encode(["red sofa"], ["oak"]).rows == [tokenizer.encode(whole).ids]

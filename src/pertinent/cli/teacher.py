@@ -48,8 +48,11 @@ def score(
     from typing import get_args
 
     from pertinent.errors import ConfigError
-    from pertinent.teacher.engines import EngineName
-    from pertinent.teacher.tables import score_table
+    from pertinent.pipeline.run import training_stack
+
+    with training_stack():
+        from pertinent.teacher.engines import EngineName
+        from pertinent.teacher.tables import score_table
 
     engines: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
     if engine not in engines:

@@ -6,8 +6,8 @@ The rule for several judgments of one (query, item):
 - Without: a row that repeats an earlier one, grade included, is dropped (``duplicate_judgments``); rows with different
   grades all count as ratings (``conflicting_pairs``).
 - Then ``grade_mean`` is the mean of the ratings, ``grade`` the mean grade rounded to the nearest, an exact half to the
-  lower grade, ``n_ratings`` their number, and ``grade_counts`` how many gave each grade, null where the file has only
-  the mean of several.
+  lower grade, ``n_ratings`` their number, and ``grade_counts`` how many gave each grade, null where a rating of the pair
+  is not of a named rater.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _aggregate(ratings: pl.DataFrame, n_grades: int) -> tuple[pl.DataFrame, int]
         pl.when(pl.len() == 1).then(pl.col("grade").first()).otherwise((mean_grade - 0.5).ceil()).alias("grade"),
         ((pl.col("grade_mean") * n).sum() / n.sum()).alias("grade_mean"),
         n.sum(),
-        pl.when((n == 1).all())
+        pl.when(~unsigned.any())
         .then(pl.concat_list([(pl.col("grade") == grade).sum() for grade in range(n_grades)]))
         .alias("grade_counts"),
         pl.col("language").drop_nulls().first(),

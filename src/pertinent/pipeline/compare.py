@@ -17,6 +17,8 @@ from pertinent.pipeline.evaluate import with_system
 from pertinent.pipeline.run import run_pipeline
 from pertinent.progress import progress
 
+_BASELINES = ("random", "majority")
+
 
 def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     """Train the teacher of each config (or take a finished one) and measure all of them on the same pairs.
@@ -26,16 +28,19 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     metric, with a 95% interval. Raises ConfigError when two configs share a name or differ in their data.
     """
     names = [config.name for config in configs]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"teacher compare: expected a different name in each config, found {', '.join(names)}")
+    if len({*names, *_BASELINES}) < len(names) + len(_BASELINES):
+        raise ConfigError(
+            f"teacher compare: expected a different name in each config, none of {', '.join(_BASELINES)}; found "
+            f"{', '.join(names)}"
+        )
+    keys = [run_pipeline(config, until="data")["stages"]["data"]["key"] for config in configs]
+    if differing := [name for name, key in zip(names, keys, strict=True) if key != keys[0]]:
+        raise ConfigError(f"teacher compare: expected the same data, seed and split, found others in {differing[0]}")
     manifests = [run_pipeline(config, until="teacher")["stages"] for config in configs]
-    for name, manifest in zip(names[1:], manifests[1:], strict=True):
-        if manifest["data"]["key"] != manifests[0]["data"]["key"]:
-            raise ConfigError(f"teacher compare: expected the same data, seed and split, found others in {name}")
     first = configs[0]
     scores = _scores(configs, out)
     scale = load_dataset(first.folder / "data").scale
-    systems = ["random", "majority", *names]
+    systems = [*_BASELINES, *names]
     settings = {"resamples": first.evaluation.resamples, "seed": first.seed}
     document = evaluate(scores, scale, systems=systems, slice_columns=("language",), **settings).metrics
     document["differences"] = {

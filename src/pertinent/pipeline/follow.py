@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from pertinent.errors import DataError
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.stage import ATTEMPT, read_manifest
 
-_PATIENCE_S = 120.0  # for the first process to begin the stage
+_PATIENCE_S = 60.0  # for the first process to begin the stage
+_BEAT_S = 1.5  # a stage that is being worked on touches its record more often than this
 
 
 def is_follower() -> bool:
@@ -17,11 +19,15 @@ def is_follower() -> bool:
     return int(os.environ.get("RANK", "0")) > 0
 
 
+def _is_beating(record: Path) -> bool:
+    return record.is_file() and time.time() - record.stat().st_mtime < _BEAT_S
+
+
 def follow_teacher(config: RunConfig) -> None:
     """Train along with the first process, which alone writes files.
 
-    Returns at once when the first process finds the teacher up to date. Raises DataError when the stages data and text
-    are not there yet: several processes cannot make them together.
+    Returns when the first process does not begin the stage because the teacher is up to date. Raises DataError when the
+    stages data and text are not there yet, which several processes cannot make together, or when nothing begins.
     """
     from pertinent.teacher.backbones import resolve_backbone
     from pertinent.teacher.train import train_teacher
@@ -34,9 +40,13 @@ def follow_teacher(config: RunConfig) -> None:
             )
     partial = config.folder / ".teacher.partial"
     deadline = time.monotonic() + _PATIENCE_S
-    while not (partial / ATTEMPT).is_file():
+    while not _is_beating(partial / ATTEMPT):
         if time.monotonic() > deadline:
-            return
+            if read_manifest(config.folder / "teacher") is not None:
+                return
+            raise DataError(
+                f"{partial}: expected the first process to begin the stage in {_PATIENCE_S:.0f} s, found none"
+            )
         time.sleep(0.1)
     backbone = resolve_backbone(config.teacher.backbone)
     data, text = config.folder / "data", config.folder / "text"

@@ -21,7 +21,7 @@ from pertinent.text.build import build_text
 from pertinent.types import StageResult
 
 STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
-TRAINING_STACK = ("torch", "transformers", "accelerate", "huggingface_hub", "onnx", "safetensors")
+TRAINING_STACK = ("torch", "transformers", "accelerate", "peft", "huggingface_hub", "onnx", "safetensors")
 
 
 def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, Any]:
@@ -33,7 +33,7 @@ def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, A
     """
     if until not in STAGES:
         raise ConfigError(f"--until: expected one of {', '.join(STAGES)}, found {until}")
-    with run_lock(config.folder), _training_stack():
+    with run_lock(config.folder), training_stack():
         return _run_stages(config, until)
 
 
@@ -94,7 +94,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _training_stack() -> Iterator[None]:
+def training_stack() -> Iterator[None]:
+    """Turn the failed import of a package of the extra ``train`` into a ConfigError that says how to install it."""
     try:
         yield
     except ImportError:

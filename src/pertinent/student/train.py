@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
+from pertinent.bundle.format import bundle_files
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.calibration import TemperatureScaling
@@ -79,7 +80,7 @@ def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, o
         "epochs_run": len(history),
         **{f"best_{key}": best[key] for key in ("epoch", "dev_loss", "dev_auroc", "temperature")},
         "parity": parity,
-        "bundle_bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
+        "bundle_bytes": sum(path.stat().st_size for path in bundle_files(out)),
     }
     return StageResult(counts)
 

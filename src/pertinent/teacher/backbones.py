@@ -72,16 +72,17 @@ def resolve_backbone(name: str) -> Backbone:
         return backbone
 
 
-def load_backbone(backbone: Backbone, *, four_bit: bool = False) -> PreTrainedModel:
+def load_backbone(backbone: Backbone, *, four_bit: bool = False, dropout: float | None = None) -> PreTrainedModel:
     """The language model without decoder or heads, in eval mode; float32, or NF4 with ``four_bit``.
 
+    dropout: every rate of dropout that the model's config names; None leaves them as they are.
     Raises ModelError when the folder's weights are absent, damaged or not of a text model.
     """
     if backbone.folder is None:
         if four_bit:
             raise ConfigError(f"teacher.tuning: qlora needs a model folder, found {backbone.name}; use lora or full")
         return packaged.load_packaged_e5()
-    return _load_folder(backbone.folder, four_bit)
+    return _load_folder(backbone.folder, four_bit, dropout)
 
 
 def architecture_of(model_type: str) -> Architecture:
@@ -112,7 +113,7 @@ def embedding_rule(backbone: Backbone) -> EmbeddingRule:
     return EmbeddingRule(prompts.get("query", ""), text_prefix, kind)
 
 
-def _load_folder(folder: Path, four_bit: bool) -> PreTrainedModel:
+def _load_folder(folder: Path, four_bit: bool, dropout: float | None) -> PreTrainedModel:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, BitsAndBytesConfig
@@ -124,6 +125,9 @@ def _load_folder(folder: Path, four_bit: bool) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(folder)
         auto, options = encoder_class(config)
+        for name, rate in list(vars(config).items()) if dropout is not None else ():
+            if "dropout" in name and isinstance(rate, int | float) and not isinstance(rate, bool):
+                setattr(config, name, dropout)
         if four_bit:
             options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True,
@@ -131,12 +135,17 @@ def _load_folder(folder: Path, four_bit: bool) -> PreTrainedModel:
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
-        model = auto.from_pretrained(folder, dtype=torch.float32, **options)
+        model, report = auto.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, **options
+        )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: cannot load a language model: {reason}") from None
     if not hasattr(model.get_input_embeddings(), "weight") or model.config.is_encoder_decoder:
         raise ModelError(f"{folder}: expected a text encoder, T5 or a decoder, found {type(model).__name__}")
+    if absent := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
+        # transformers would train on from random weights, and only warn.
+        raise ModelError(f"{folder}: {len(absent)} of the model's weights are not in the folder, such as {absent[0]}")
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # Once it has scored, bitsandbytes would keep a 4-bit layer in a form that passes no gradient.
@@ -207,7 +216,9 @@ def _download(name: str) -> Path:
     options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ["onnx/*", "original/*"]}
     try:
         # What lies in the local cache is used as it is: a run gives the same weights with and without a network.
-        return Path(snapshot_download(name, local_files_only=True, **options))
+        cached = Path(snapshot_download(name, local_files_only=True, **options))
+        if (cached / "config.json").is_file() and [*cached.glob("*.safetensors"), *cached.glob("*.bin")]:
+            return cached  # a download that was cut off leaves less
     except Exception:  # the hub client raises many kinds; each means that the cache does not have it
         pass
     try:

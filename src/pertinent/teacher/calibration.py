@@ -35,8 +35,8 @@ class Calibration:
     """
 
     kind: HeadKind
-    temperature: float = 1.0
-    shifts: tuple[float, ...] = ()
+    temperature: float
+    shifts: tuple[float, ...]
 
     @classmethod
     def none(cls, kind: HeadKind, n_grades: int) -> Calibration:

@@ -32,10 +32,9 @@ class LogitsEngine(Protocol):
 class TorchEngine:
     """A network in torch, on its own device. bfloat16: multiply in half precision where it is fast."""
 
-    def __init__(self, network: CrossEncoder, *, bfloat16: bool, compiled: bool = False) -> None:
+    def __init__(self, network: CrossEncoder, *, bfloat16: bool) -> None:
         self.network = network
         self._bfloat16 = bfloat16
-        self._run: Any = torch.compile(network, dynamic=True) if compiled else network
 
     def logits(self, rows: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
         """Logits (B, n or n - 1) float32."""
@@ -44,7 +43,7 @@ class TorchEngine:
         self.network.eval()
         ids, mask = pad_batch(rows, pad_id)
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
-            found: NDArray[np.float32] = self._run(ids.to(device), mask.to(device)).logits.float().cpu().numpy()
+            found: NDArray[np.float32] = self.network(ids.to(device), mask.to(device)).logits.float().cpu().numpy()
         self.network.train(training)
         return found
 
@@ -75,7 +74,8 @@ class OnnxEngine:
 def export_onnx(network: CrossEncoder, file: Path, *, int8: bool) -> None:
     """Write the network as ONNX, whole or not at all.
 
-    int8: linear layers in 8-bit integers, weights a channel at a time, activations scaled as they come. Raises
+    int8: linear layers in 8-bit integers, weights a channel at a time, activations scaled over the batch as they come, so
+    that a score depends a little on what else was in the batch. Raises
     ModelError for a decoder, whose positions the exporter would freeze.
     """
     from pertinent.teacher.backbones import architecture_of

@@ -27,7 +27,8 @@ class PairEncoder:
     """Writes ``prefix query middle text suffix`` as token ids, at most max_tokens of them.
 
     The query is cut to max_query_tokens first; the text gets what is left. An encoder's prefix, middle and suffix are
-    its special tokens ([CLS], [SEP], [SEP]); a decoder's are the words of a template.
+    its special tokens ([CLS], [SEP], [SEP]); a decoder's are the words of a template. query_space, text_space: what is
+    written straight before the query and the text, as one piece with them.
     """
 
     tokenizer: Tokenizer
@@ -36,6 +37,8 @@ class PairEncoder:
     suffix: tuple[int, ...]
     max_tokens: int
     max_query_tokens: int
+    query_space: str = ""
+    text_space: str = ""
 
     @classmethod
     def of_encoder(cls, tokenizer: Tokenizer, max_tokens: int, max_query_tokens: int) -> PairEncoder:
@@ -55,8 +58,12 @@ class PairEncoder:
         probe = tokenizer.encode("a", add_special_tokens=False).ids
         with_specials = tokenizer.encode("a").ids
         first = with_specials[: next((i for i, token in enumerate(with_specials) if token == probe[0]), 0)]
-        pieces = [tokenizer.encode(piece, add_special_tokens=False).ids for piece in (before, between, after)]
-        found = cls(tokenizer, (*first, *pieces[0]), tuple(pieces[1]), tuple(pieces[2]), max_tokens, max_query_tokens)
+        # A word and the space before it are one token to most decoders: the space goes to the text that follows it.
+        kept = [before.removesuffix(" "), between.removesuffix(" "), after]
+        spaces = [" " if piece.endswith(" ") else "" for piece in (before, between)]
+        pieces = [tokenizer.encode(piece, add_special_tokens=False).ids if piece else [] for piece in kept]
+        ids = ((*first, *pieces[0]), tuple(pieces[1]), tuple(pieces[2]))
+        found = cls(tokenizer, *ids, max_tokens, max_query_tokens, *spaces)
         if found._budget < 2:
             raise ConfigError(
                 f"teacher.max_tokens: the template alone takes {max_tokens - found._budget} of {max_tokens}"
@@ -70,7 +77,7 @@ class PairEncoder:
     def encode(self, queries: Sequence[str], texts: Sequence[str]) -> EncodedPairs:
         """Token ids of N queries and N texts; each distinct one is tokenised once."""
         query_limit = min(self.max_query_tokens, self._budget)
-        query_ids, text_ids = self._ids(queries), self._ids(texts)
+        query_ids, text_ids = self._ids(queries, self.query_space), self._ids(texts, self.text_space)
         rows, n_cut = [], 0
         for query, text in zip(queries, texts, strict=True):
             head, tail = query_ids[query][:query_limit], text_ids[text]
@@ -79,9 +86,9 @@ class PairEncoder:
             rows.append([*self.prefix, *head, *self.middle, *tail[:room], *self.suffix])
         return EncodedPairs(rows, n_cut)
 
-    def _ids(self, texts: Sequence[str]) -> dict[str, list[int]]:
+    def _ids(self, texts: Sequence[str], space: str) -> dict[str, list[int]]:
         distinct = list(dict.fromkeys(texts))
-        encodings = self.tokenizer.encode_batch(distinct, add_special_tokens=False)
+        encodings = self.tokenizer.encode_batch([space + text for text in distinct], add_special_tokens=False)
         return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
 
 

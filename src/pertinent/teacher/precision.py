@@ -15,6 +15,6 @@ def wants_bfloat16(precision: str, device: str) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))

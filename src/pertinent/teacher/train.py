@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
-from pertinent.files import read_json, read_parquet
+from pertinent.files import read_json, read_parquet, write_json
 from pertinent.progress import say
 from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
@@ -31,7 +31,7 @@ from pertinent.teacher.model import score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
-from pertinent.teacher.saving import SETTINGS, Trained, save_ensemble, save_teacher
+from pertinent.teacher.saving import Trained, save_ensemble, save_teacher
 from pertinent.teacher.trainer import CHECKPOINTS, HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.types import StageResult
@@ -44,22 +44,20 @@ def train_teacher(
 
     data, text: folders of those stages. out: an existing folder; checkpoints of an interrupted run with the same
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
-    member is trained in out/member-K with seed + K, and a member found there is kept.
+    member is trained in out/member-K with seed + K, and a finished one found there is kept.
     Also writes token_vectors.npy (see vocabulary.static_vectors) and history.json:
     [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
     """
+    PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
     if config.members == 1:
-        return StageResult(_train_member(config, data, text, out, backbone, seed))
+        return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
     names = [f"member-{k}" for k in range(config.members)]
     found = []
     for k, name in enumerate(names):
-        folder = out / name
-        folder.mkdir(exist_ok=True)
-        if not (folder / SETTINGS).is_file():
-            say(f"teacher: member {k + 1} of {config.members}")
-            _train_member(config, data, text, folder, backbone, seed + k)
-        if PartialState().is_main_process:
-            found.append({"seed": seed + k, **{key: read_json(folder / HISTORY)[-1][key] for key in _JUDGED}})
+        (out / name).mkdir(exist_ok=True)
+        say(f"teacher: member {k + 1} of {config.members}")
+        counts = _train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed)
+        found.append({"seed": seed + k, **{key: counts.get(key) for key in _JUDGED}})
     if not PartialState().is_main_process:
         return StageResult({})
     for shared in ("tokenizer.json", TOKEN_VECTORS):
@@ -68,6 +66,7 @@ def train_teacher(
     return StageResult({"members": found, "backbone": backbone.description})
 
 
+SUMMARY = "summary.json"
 _JUDGED = ("dev_loss", "dev_auroc")
 
 
@@ -86,7 +85,7 @@ class PreparedNetwork:
 def new_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: int) -> CrossEncoder:
     """The pretrained language model with a freshly drawn head; no adapters yet."""
     torch.manual_seed(seed)
-    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora")
+    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora", dropout=config.dropout)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
@@ -135,13 +134,20 @@ def padding_id(network: CrossEncoder, tokenizer: Tokenizer, pad_token: str | Non
 
 
 def _train_member(
-    config: TeacherConfig, data: Path, text: Path, out: Path, backbone: Backbone, seed: int
+    config: TeacherConfig, data: Path, text: Path, out: Path, backbone: Backbone, seed: int, *, rows_seed: int
 ) -> dict[str, Any]:
-    """One network from judgments to a teacher folder; returns the counts of the manifest."""
+    """One network from judgments to a teacher folder; returns the counts of the manifest.
+
+    rows_seed: of the choice of rows, the same for every member of an ensemble.
+
+    They are kept in out/summary.json, by which a folder that a kill left after the training is known to be done.
+    """
+    if (out / SUMMARY).is_file():
+        return dict(read_json(out / SUMMARY))
     dataset = load_dataset(data)
     n_grades = dataset.scale.n_grades
     texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
-    train = training_judgments(dataset.judgments, config.max_train_rows, seed)
+    train = training_judgments(dataset.judgments, config.max_train_rows, rows_seed)
     dev = dev_judgments(dataset.judgments)
     made = prepare_network(backbone, config, n_grades, seed)
     rows = training_rows(train, texts, made.pairs, config, n_grades, seed)
@@ -167,9 +173,8 @@ def _train_member(
     )
     saved = save_teacher(trained, out, model_card(dataset, config, backbone.description, train.height, report))
     np.save(out / TOKEN_VECTORS, static_vectors(saved.encoder), allow_pickle=False)
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     last = read_json(out / HISTORY)[-1]
-    return {
+    counts = {
         "train_rows": train.height,
         "train_queries": train["query_id"].n_unique(),
         "train_rows_cut": rows.n_cut,
@@ -183,6 +188,9 @@ def _train_member(
         "calibration": calibration.to_dict(),
         "calibration_error": report,
     }
+    write_json(out / SUMMARY, counts)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    return counts
 
 
 def _dev_logits(

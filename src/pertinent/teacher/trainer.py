@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.optimization import get_linear_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
-from pertinent.errors import ModelError
+from pertinent.errors import ConfigError, ModelError
 from pertinent.files import read_json, write_json
 from pertinent.progress import Progress, say
 from pertinent.teacher.config import TeacherConfig
@@ -209,7 +209,12 @@ def _trainer(
         # On a CPU the fused kernel's backward pass, which runs where there is no dropout, is 3 times slower.
         network.encoder.set_attn_implementation("eager")
     n_devices = PartialState().num_processes
-    per_device = config.device_batch_size or max(config.batch_size // n_devices, 1)
+    per_device = min(config.device_batch_size or config.batch_size, max(config.batch_size // n_devices, 1))
+    if config.batch_size % (per_device * n_devices):
+        raise ConfigError(
+            f"teacher.batch_size: expected a multiple of {n_devices} processes times {per_device} pairs, found "
+            f"{config.batch_size}"
+        )
     sampler = LengthGrouped(
         lambda epoch, pair: len(rows.of_epoch(epoch, pair)), rows.n_pairs, config.batch_size, config.epochs, seed
     )
@@ -220,7 +225,7 @@ def _trainer(
     arguments = TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
         per_device_train_batch_size=per_device,
-        gradient_accumulation_steps=max(config.batch_size // (per_device * n_devices), 1),
+        gradient_accumulation_steps=config.batch_size // (per_device * n_devices),
         activation_checkpointing=config.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         max_steps=total_steps,
@@ -237,6 +242,9 @@ def _trainer(
         dataloader_pin_memory=not on_cpu,
         remove_unused_columns=False,
     )
+
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process drives one GPU: torchrun uses the others
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         input_ids, attention_mask = pad_batch([row["ids"] for row in batch], pad_id)
