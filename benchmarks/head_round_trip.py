@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 
@@ -112,6 +113,9 @@ def round_trip(model: str, forms: list[str], *, steps: int) -> list[Row]:
         ids = made.pairs.encode(queries, texts).rows
 
         def logits(network: CrossEncoder) -> NDArray[np.float32]:
+            for module in network.modules():
+                if hasattr(module, "compute_dtype"):  # a 4-bit layer: its weights are compared, not its rounding
+                    module.compute_dtype = torch.float32
             return score_rows(TorchEngine(network, bfloat16=False), ids, made.pad_id, 4096)
 
         reference = logits(made.network)

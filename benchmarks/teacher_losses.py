@@ -21,6 +21,7 @@ from common import (
     print_table,
     print_targets,
     results_folder,
+    run_main,
     write_results,
 )
 from homedepot import HomeDepot
@@ -34,7 +35,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 SEEDS = (0, 1, 2)
 N_ROWS = 12_000
-METRICS = ("auroc_3+", "auroc_4+", "auroc_5+")
+METRICS = ("auroc_2+", "auroc_3+", "auroc_4+", "auroc_5+")
 COLUMNS = ("accuracy", *METRICS, "pair_accuracy", "ndcg@20", "qwk", "ece", "dev_auroc")
 
 
@@ -95,4 +96,4 @@ def _mean(rows: Mapping[str, Mapping[str, Any]], loss: str, metric: str) -> floa
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -120,7 +120,10 @@ class Bench:
         return with_dev_auroc(homedepot.teacher_figures(homedepot.train(name, changes, seed)))
 
     def _search(self, step: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        return self._teacher(f"search-{step}", {**COMPARED, **changes}, 0)
+        """Dev figures alone: what a choice may read."""
+        figures = self._teacher(f"search-{step}", {**COMPARED, **changes}, 0)
+        kept = ("train_rows", "train_seconds", "teacher_code", "teacher_date", "backbone", "dev_auroc")
+        return {**{f"dev_{name}": value for name, value in figures["dev"].items()}, **{k: figures[k] for k in kept}}
 
     def _baseline(self, name: str) -> dict[str, Any]:
         return with_dev_auroc(self._homedepot().figures(baseline=name))
