@@ -20,7 +20,7 @@ from pertinent.student import train as training
 from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
 from pertinent.student.network import StaticTable, StudentHead, bags
-from pertinent.student.train import train_student
+from pertinent.student.train import step_pairs, train_student
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import StageResult
 
@@ -155,6 +155,12 @@ def test_pair_features_do_not_depend_on_the_order_of_pairs(stages: dict[str, Pat
     assert np.abs(rows.features[order] - shuffled.features).max() <= 1e-6
     assert [shuffled.queries[i] for i in shuffled.query_rows] == pairs[order]["query"].to_list()
     assert [catalogue.ids[i] for i in shuffled.item_rows] == pairs[order]["item_id"].to_list()
+
+
+@pytest.mark.parametrize(("n_rows", "expected"), [(90_000, 512), (8_192, 512), (1_600, 100), (100, 32)])
+def test_a_small_data_set_gets_smaller_steps(n_rows: int, expected: int) -> None:
+    assert step_pairs(StudentConfig(batch_size=512), n_rows) == expected
+    assert step_pairs(StudentConfig(batch_size=8), n_rows) == 8
 
 
 def test_a_text_is_the_direction_of_its_weighted_tokens() -> None:

@@ -14,7 +14,9 @@ class StudentConfig(Config):
     hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
     epochs: int = Field(default=12, ge=1, description="passes over the labels at most")
     patience: int = Field(default=3, ge=1, description="epochs without a better dev AUROC before training stops")
-    batch_size: int = Field(default=512, ge=1, description="pairs an optimiser step")
+    batch_size: int = Field(
+        default=512, ge=1, description="pairs an optimiser step; fewer where an epoch would have under 16 steps"
+    )
     learning_rate: float = Field(default=1e-3, gt=0, description="of the network; decays to zero along a cosine")
     vector_learning_rate: float = Field(default=2e-3, gt=0, description="of the token vectors and weights")
     weight_decay: float = Field(default=0.01, ge=0)

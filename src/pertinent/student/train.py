@@ -30,6 +30,7 @@ from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.types import StageResult
 
+_LEAST_STEPS, _LEAST_PAIRS = 16, 32  # a small data set would end after a handful of steps otherwise
 _SMOOTHING = 1e-3  # a token's first weight is a / (a + its frequency); Arora et al. 2017, section 3
 
 
@@ -144,6 +145,11 @@ class _Learner:
         return logits
 
 
+def step_pairs(config: StudentConfig, n_rows: int) -> int:
+    """Pairs an optimiser step: batch_size, but few enough for 16 steps an epoch, and 32 at least (or batch_size)."""
+    return min(config.batch_size, max(n_rows // _LEAST_STEPS, _LEAST_PAIRS))
+
+
 def _fit(
     config: StudentConfig,
     learner: _Learner,
@@ -156,7 +162,8 @@ def _fit(
 ) -> list[dict[str, Any]]:
     """Train with early stopping; leaves the best epoch's weights in the learner. Returns the history."""
     n_rows = targets.shape[0]
-    steps = -(-n_rows // config.batch_size)
+    batch_size = step_pairs(config, n_rows)
+    steps = -(-n_rows // batch_size)
     optimizer = torch.optim.AdamW(
         [
             {"params": learner.head.parameters(), "lr": config.learning_rate, "weight_decay": config.weight_decay},
@@ -183,8 +190,8 @@ def _fit(
             torch.manual_seed(seed * 1000 + epoch)  # a resumed epoch draws the same dropout
             order = np.random.default_rng((seed, epoch)).permutation(n_rows)
             losses = []
-            for i in range(0, n_rows, config.batch_size):
-                batch = order[i : i + config.batch_size]
+            for i in range(0, n_rows, batch_size):
+                batch = order[i : i + batch_size]
                 query_of, query_index = np.unique(rows.query_rows[batch], return_inverse=True)
                 queries = learner.table(*bags(query_tokens.take(query_of)))[torch.from_numpy(query_index)]
                 items = learner.table(*bags(item_tokens.take(rows.item_rows[batch])))
