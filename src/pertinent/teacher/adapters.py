@@ -58,11 +58,6 @@ def load_adapters(network: CrossEncoder, folder: Path) -> CrossEncoder:
     return loaded
 
 
-def has_adapters(network: CrossEncoder) -> bool:
-    """Whether adapters have been put on the network."""
-    return any(isinstance(module, LoraLayer) for module in network.modules())
-
-
 def merged(network: CrossEncoder) -> CrossEncoder:
     """A plain float32 network on the CPU with the adapters added to its weights; 4-bit weights are dequantised.
 

@@ -88,7 +88,7 @@ class TeacherConfig(Config):
         default=0.0,
         ge=0,
         lt=1,
-        description="inside the language model, where it has any; 0 trains 1.6 times faster on a CPU",
+        description="inside the language model, where it has any; 0 trains faster on a CPU",
     )
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="decay a step of a moving average of the weights, which is then kept"

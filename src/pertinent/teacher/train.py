@@ -45,7 +45,7 @@ def train_teacher(
     data, text: folders of those stages. out: an existing folder; checkpoints of an interrupted run with the same
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
     member is trained in out/member-K with seed + K, and a finished one found there is kept.
-    Also writes token_vectors.npy (see vocabulary.static_vectors) and history.json:
+    Also writes token_vectors.npy (see vocabulary.static_vectors) and, in each member's folder, history.json:
     [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
     """
     PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
