@@ -198,7 +198,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(str(row["row"]), *[_shown(row.get(column)) for column in columns])
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -223,6 +223,24 @@ def run_child(command: Sequence[str]) -> Child:
     if done.returncode != 0:
         raise DataError(f"{' '.join(command)}: expected exit code 0, found {done.returncode}")
     return Child(done.stdout, seconds, int(peak) * _rss_unit())
+
+
+def each_row_apart(names: Sequence[str], arguments: argparse.Namespace) -> bool:
+    """Redo each of several rows in a process of its own, so that its peak memory is its own; False for a single row.
+
+    The process is this script with ``--rows NAME``: where this returns False, the caller measures that one row itself.
+    """
+    if len(names) < 2:
+        return False
+    flags = [*(["--quick"] if arguments.quick else []), *(["--out", str(arguments.out)] if arguments.out else [])]
+    for name in names:
+        print(run_child([sys.executable, sys.argv[0], "--rows", name, *flags]).stdout, end="", flush=True)
+    return True
+
+
+def peak_gib() -> float:
+    """The most memory that this process has held at once, in GiB."""
+    return round(peak_memory_bytes() / 2**30, 2)
 
 
 def peak_memory_bytes() -> int:

@@ -25,7 +25,7 @@ from common import (
     chosen_rows,
     new_row,
     parser_of,
-    peak_memory_bytes,
+    peak_gib,
     print_table,
     print_targets,
     results_folder,
@@ -137,7 +137,7 @@ def round_trip(model: str, forms: list[str], *, steps: int) -> list[Row]:
                 engine = load_teacher(folder, engine="onnx").members[0].engine
                 found = score_rows(engine, ids, made.pad_id, 4096)
             difference = {"largest_difference": float(np.abs(found - reference).max())}
-            memory = {"peak_gib": round(peak_memory_bytes() / 2**30, 2)}
+            memory = {"peak_gib": peak_gib()}
             measured.append(new_row(f"{model}/{form}", {**difference, **figures, **memory}, time.monotonic() - started))
     return measured
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,15 +32,23 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class HomeDepot:
-    """The data and text stages of configs/homedepot.yaml, in the user's cache. rows: a limit on held-out pairs."""
+    """The data and text stages of configs/homedepot.yaml, in the user's cache.
+
+    max_test_pairs: a limit on test pairs, all of them if None; 0 where only dev is read, as for a choice.
+    """
 
     config: RunConfig
     max_test_pairs: int | None = None
 
     @classmethod
-    def prepared(cls, max_test_pairs: int | None = None) -> HomeDepot:
-        """Make the two stages, or take them where they are up to date."""
-        config = load_run_config(CONFIG, [f"output={cache_folder() / 'benchmarks'}"])
+    def prepared(cls, max_test_pairs: int | None = None, *, fields: Sequence[str] | None = None) -> HomeDepot:
+        """Make the two stages, or take them where they are up to date. fields: of the item text, the config's if None."""
+        changes = [f"output={cache_folder() / 'benchmarks'}"]
+        config = load_run_config(CONFIG, changes)
+        if fields is not None:
+            kept = [field.model_dump() for field in config.text.fields if field.name in fields]
+            changes += [f"name=homedepot-{'-'.join(fields)}", f"text.fields={json.dumps(kept)}"]
+            config = load_run_config(CONFIG, changes)
         run_pipeline(config, until="text")
         return cls(config, max_test_pairs)
 
@@ -69,7 +78,12 @@ class HomeDepot:
         columns = ("query_id", "query", "item_id", "grade", "language", "split")
         pairs = self.dataset.judgments.select(columns)
         test = pairs.filter(pl.col("split") == "test").sort("query_id", "item_id")
-        return pl.concat([pairs.filter(pl.col("split") == "dev"), test.head(self.max_test_pairs or test.height)])
+        return pl.concat(
+            [
+                pairs.filter(pl.col("split") == "dev"),
+                test.head(test.height if self.max_test_pairs is None else self.max_test_pairs),
+            ]
+        )
 
     def queries_and_texts(self) -> tuple[list[str], list[str]]:
         """Of the held-out pairs, in their order."""
@@ -98,18 +112,24 @@ class HomeDepot:
         )
         return folder
 
-    def teacher_figures(self, folder: Path, *, engine: Any = "torch") -> dict[str, Any]:
-        """A teacher's metrics with intervals, its seconds of training, and its dev figures, by which it is chosen."""
-        teacher = load_teacher(folder, engine=engine)
+    def teacher_figures(self, *folders: Path) -> dict[str, Any]:
+        """Metrics with intervals, seconds of training and dev figures; of several teachers, the mean of their probabilities."""
         queries, texts = self.queries_and_texts()
-        with progress(f"score with {folder.name}", len(queries), "pairs") as bar:
-            probs = teacher.score(queries, texts, bar)
-        manifest = manifest_of(folder)
-        counts = manifest["counts"]
-        made = {"train_rows": counts.get("train_rows"), "train_seconds": manifest["seconds"]}
-        # A teacher may be older than the row that measures it: its own code and date are told.
-        made |= {"teacher_code": manifest["code"], "teacher_date": manifest["created_at"][:10]}
-        return {**self.figures(probs=probs), **made, "backbone": counts["backbone"]}
+        found = []
+        for folder in folders:
+            with progress(f"score with {folder.name}", len(queries), "pairs") as bar:
+                found.append(load_teacher(folder).score(queries, texts, bar))
+        manifests = [manifest_of(folder) for folder in folders]
+        counts = manifests[0]["counts"]
+        made = {
+            "train_rows": counts.get("train_rows"),
+            "train_seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
+            # A teacher may be older than the row that measures it: its own code and date are told.
+            "teacher_code": manifests[0]["code"],
+            "teacher_date": manifests[0]["created_at"][:10],
+            "backbone": counts["backbone"],
+        }
+        return {**self.figures(probs=np.mean(found, axis=0, dtype=np.float32)), **made}
 
     def figures(
         self,
@@ -120,7 +140,8 @@ class HomeDepot:
     ) -> dict[str, Any]:
         """Metrics and intervals on test of a system that gives scores or probabilities of the held-out pairs.
 
-        baseline: random or majority, in place of either. Also "dev": the same metrics on dev, of the probabilities that dev itself calibrated.
+        baseline: random or majority, in place of either. Also "dev": the same metrics on dev, of the probabilities that
+        dev itself calibrated; "dev" alone where no test pair is read.
         """
         frame = self.held_out
         name = baseline or "system"
@@ -133,13 +154,12 @@ class HomeDepot:
         else:
             assert scores is not None
             frame = frame.with_columns(pl.Series("system", scores))
+        on_dev = _dev_as_test(frame)
+        dev = {"dev": self._measure(on_dev, name, 0)["systems"][name]}
+        if self.max_test_pairs == 0:
+            return dev
         found = self._measure(frame, name, RESAMPLES)
-        on_dev = pl.concat([frame.filter(pl.col("split") == "dev"), _as_test(frame)])
-        return {
-            **found["systems"][name],
-            "intervals": found["intervals"][name],
-            "dev": self._measure(on_dev, name, 0)["systems"][name],
-        }
+        return {**found["systems"][name], "intervals": found["intervals"][name], **dev}
 
     def _measure(self, frame: pl.DataFrame, name: str, resamples: int) -> dict[str, Any]:
         return evaluate(frame, self.dataset.scale, systems=[name], slice_columns=(), resamples=resamples).metrics
@@ -152,5 +172,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _as_test(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("split") == "dev").with_columns(split=pl.lit("test"))
+def _dev_as_test(frame: pl.DataFrame) -> pl.DataFrame:
+    """The dev pairs as the test split, and beside them, under other names, as the dev split that grades are fitted on."""
+    dev = frame.filter(pl.col("split") == "dev")
+    return pl.concat(
+        [dev.with_columns(query_id="fitted:" + pl.col("query_id")), dev.with_columns(split=pl.lit("test"))]
+    )

@@ -16,8 +16,10 @@ import numpy as np
 from common import (
     Target,
     chosen_rows,
+    each_row_apart,
     measured_row,
     parser_of,
+    peak_gib,
     print_table,
     print_targets,
     results_folder,
@@ -36,7 +38,7 @@ LOSSES: dict[str, dict[str, Any]] = {
 SEEDS = (0, 1, 2)
 N_ROWS = 12_000
 METRICS = ("auroc_2+", "auroc_3+", "auroc_4+", "auroc_5+")
-COLUMNS = ("accuracy", *METRICS, "pair_accuracy", "ndcg@20", "qwk", "ece", "dev_auroc")
+COLUMNS = ("peak_gib", "accuracy", *METRICS, "pair_accuracy", "ndcg@20", "qwk", "ece", "dev_auroc")
 
 
 def main() -> None:
@@ -44,26 +46,29 @@ def main() -> None:
     started = time.monotonic()
     arguments = parser_of(__doc__).parse_args()
     names = chosen_rows([f"{loss}/{seed}" for loss in LOSSES for seed in SEEDS], arguments.rows)
+    if each_row_apart(names, arguments):
+        return
     quick = arguments.quick
     homedepot = HomeDepot.prepared(max_test_pairs=500 if quick else None)
-    changes = {"epochs": 1, "max_train_rows": 200 if quick else N_ROWS}
-    for name in names:
-        loss, _, seed = name.partition("/")
+    loss, _, seed = names[0].partition("/")
+    changes = {**LOSSES[loss], "epochs": 1, "max_train_rows": 200 if quick else N_ROWS}
 
-        def measure(loss: str = loss, seed: int = int(seed)) -> dict[str, Any]:
-            kind = f"{'quick-' if quick else ''}losses-{loss}"
-            figures = homedepot.teacher_figures(homedepot.train(kind, {**LOSSES[loss], **changes}, seed))
-            return {"loss": loss, "seed": seed, **figures, "dev_auroc": mean_dev_auroc(figures)}
-
-        document = write_results(
-            "teacher_losses",
-            [measured_row(name, measure)],
-            targets,
-            seeds=[int(seed)],
-            started=started,
-            folder=results_folder(arguments),
+    def measure() -> dict[str, Any]:
+        figures = homedepot.teacher_figures(
+            homedepot.train(f"{'quick-' if quick else ''}losses-{loss}", changes, int(seed))
         )
-        print_table(document["rows"], COLUMNS)
+        made = {"loss": loss, "seed": int(seed), "peak_gib": peak_gib()}
+        return {**made, **figures, "dev_auroc": mean_dev_auroc(figures)}
+
+    document = write_results(
+        "teacher_losses",
+        [measured_row(names[0], measure)],
+        targets,
+        seeds=list(SEEDS),
+        started=started,
+        folder=results_folder(arguments),
+    )
+    print_table(document["rows"], COLUMNS)
     print_targets(document)
 
 

@@ -216,9 +216,11 @@ def _dev_logits(
         dev_ids = [vocabulary.rows(row) for row in dev_ids]
         pad_id = int(vocabulary.position[pad_id])
     logits_of = _scores_of(made.network, dev_ids, pad_id, config)
+    judged: list[NDArray[np.float32]] = []
 
     def judge() -> dict[str, float]:
         logits = logits_of()
+        judged[:] = [logits]
         if not np.isfinite(logits).all():
             raise ModelError("teacher: the model gives NaN; lower teacher.learning_rate or set precision: float32")
         probs = Calibration.fit(config.head, logits, grades, n_grades).probabilities(logits)
@@ -227,7 +229,8 @@ def _dev_logits(
         return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
 
     train_network(made.network, made.adapters or made.network, rows, config, pad_id, out, seed=seed, judge=judge)
-    logits = logits_of()
+    # The last step is always judged: only a run continued after it has nothing yet.
+    logits = judged[0] if judged else logits_of()
     made.network.encoder.set_attn_implementation("sdpa")
     made.network.to("cpu")
     if vocabulary is not None:
