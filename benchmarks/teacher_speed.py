@@ -297,11 +297,13 @@ def _train_peer(n_pairs: int, *, best: bool, dropout: bool = True, seed: int = S
         str(e5_folder()),
         num_labels=5,
         max_length=MAX_TOKENS,
-        model_kwargs={} if dropout else {"attn_implementation": "eager", **without},
+        model_kwargs={} if dropout else {"attn_implementation": "eager"},
+        config_kwargs={} if dropout else without,
     )
     rows = Dataset.from_dict({"query": queries, "text": texts, "label": grades.tolist()})
     with tempfile.TemporaryDirectory() as folder:
-        more: dict[str, Any] = {"bf16": True, "batch_sampler": OfLikeLength} if best else {}
+        cpu = not torch.cuda.is_available()
+        more: dict[str, Any] = {"bf16": True, "use_cpu": cpu, "batch_sampler": OfLikeLength} if best else {}
         arguments = CrossEncoderTrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
