@@ -14,6 +14,7 @@ from pertinent.config import parse_config
 from pertinent.data.splits import (
     N_FOLDS,
     SplitConfig,
+    cross_folds,
     fold_splits,
     normalise_query,
     normalised,
@@ -132,3 +133,18 @@ def test_shares_that_leave_a_split_without_queries_are_refused(shares: dict[str,
     with pytest.raises(ConfigError) as caught:
         parse_config(SplitConfig, shares, "data.split")
     assert str(caught.value) == message
+
+
+def test_cross_folds_are_even_and_do_not_follow_the_split() -> None:
+    queries = pl.Series([f"query {i}" for i in range(5000)])
+    folds = cross_folds(queries, 5)
+    assert folds.dtype == pl.Int8
+    shares = folds.value_counts()["count"]
+    assert shares.len() == 5
+    assert shares.min() > 900  # 1,000 expected, standard deviation 28
+    in_test = folds.filter(splits(queries) == "test")
+    assert in_test.n_unique() == 5
+
+
+def test_cross_folds_see_the_normalised_query() -> None:
+    assert cross_folds(pl.Series(["Rain Shower ", "rain  shower"]), 7).n_unique() == 1

@@ -91,6 +91,19 @@ def fold_splits(queries: pl.Series, fold: int) -> pl.Series:
     return _map_unique(keys, lambda key: "test" if key in test else "dev" if key in dev else "train")
 
 
+def cross_folds(queries: pl.Series, n_folds: int) -> pl.Series:
+    """The cross-fitting fold of each query, 0..n_folds - 1 (Int8), by a hash that is independent of the split.
+
+    What is mined from a log for a training pair of fold k comes from the queries of the other folds alone.
+    queries: strings without nulls; spellings that normalise alike share a fold. n_folds: 2 to 127.
+    """
+
+    def fold_of(text: str) -> str:
+        return str(int.from_bytes(_digest(f"fold {normalise_query(text)}")[:8], "big") % n_folds)
+
+    return _map_unique(queries, fold_of).cast(pl.Int8)
+
+
 def _digest(text: str) -> bytes:
     return hashlib.sha256(normalise_query(text).encode("utf-8", "surrogatepass")).digest()
 
