@@ -386,7 +386,7 @@ def quality_scored(*, quick: bool, arithmetic: str) -> dict[str, Any]:
     folder = trained_teacher(quick=quick)
     teacher = load_teacher(folder, engine="onnx_int8" if arithmetic == "int8" else "torch")
     if arithmetic != "int8":
-        engine = TorchEngine(load_network(folder), bfloat16=arithmetic == "bfloat16")
+        engine = TorchEngine.owning(load_network(folder), bfloat16=arithmetic == "bfloat16")
         teacher = Teacher((replace(teacher.members[0], engine=engine),), teacher.n_grades, teacher.teacher_id)
     queries, texts, _ = pairs_of("dev", 10**6)
     started = time.perf_counter()

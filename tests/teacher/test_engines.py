@@ -48,6 +48,17 @@ def test_half_precision_gives_close_logits_of_float32(untrained: Callable[..., T
     assert 0 < np.abs(found - expected).max() < 0.05
 
 
+@pytest.mark.parametrize("kind", [*ENCODERS, "llama"])
+def test_weights_held_in_half_precision_give_close_logits(untrained: Callable[..., Trained], kind: str) -> None:
+    network, rows = untrained(kind).network, random_rows([5, 9, 30, 30, 12, 7])
+    expected = TorchEngine(network, bfloat16=False).logits(rows, 0)
+    found = TorchEngine.owning(network, bfloat16=True).logits(rows, 0)
+    assert found.dtype == np.float32
+    assert next(network.encoder.parameters()).dtype == torch.bfloat16
+    assert next(network.head.parameters()).dtype == torch.float32
+    assert 0 < np.abs(found - expected).mean() < 0.04  # the logits themselves are about 0.5
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_onnx_gives_torchs_logits_at_any_length_and_batch_size(
     untrained: Callable[..., Trained], tmp_path: Path, kind: str

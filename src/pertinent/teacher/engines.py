@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pertinent.errors import ModelError
 from pertinent.files import atomic_path
+from pertinent.teacher.attention import use_short_attention
 from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.pairs import pad_batch
 
@@ -35,6 +36,18 @@ class TorchEngine:
     def __init__(self, network: CrossEncoder, *, bfloat16: bool) -> None:
         self.network = network
         self._bfloat16 = bfloat16
+
+    @classmethod
+    def owning(cls, network: CrossEncoder, *, bfloat16: bool) -> TorchEngine:
+        """For scoring alone: with bfloat16 the language model's own weights become bfloat16, which saves every cast.
+
+        The head stays float32. An encoder on a CPU then runs ``attention.short_attention`` where it can.
+        """
+        if bfloat16:
+            network.encoder.to(torch.bfloat16)
+            if next(network.parameters()).device.type == "cpu":
+                use_short_attention(network.encoder)
+        return cls(network, bfloat16=False)
 
     def logits(self, rows: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
         """Logits (B, n or n - 1) float32."""
