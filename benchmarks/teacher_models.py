@@ -3,7 +3,8 @@
     python benchmarks/teacher_models.py --rows 'e5/*'
 
 Rows: baselines; e5/SEED, e5-random, minilm on 16,000 human rows, one epoch; gemma-lora and e5-4k on 4,000 rows and the
-first 2,000 test pairs; search/STEP on 16,000 rows, which reads dev alone; best, on all rows, with what the search chose.
+first 2,000 test pairs; search/STEP on 16,000 rows, which reads dev alone; titles/STEP, the teacher of that step on items
+cut to their title; best, on all rows, with what the search chose.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class Bench:
             made[f"search/{step}"] = lambda step=step, changes=changes: self._search(step, changes)  # type: ignore[misc]
         made["search/title-only"] = lambda: self._search("title-only", {}, fields=("title",))
         made["search/two-members"] = self._two_members
+        for step in ("none", "field-dropout"):
+            made[f"titles/{step}"] = lambda step=step: self._on_titles(step)  # type: ignore[misc]
         made["best"] = lambda: self._teacher("best", BEST, 0)
         return made
 
@@ -142,6 +145,12 @@ class Bench:
         homedepot = self._homedepot(0, fields)
         name = f"search-{step}" if changes or fields else "e5"  # without a change it is e5/0
         return dev_alone(homedepot.teacher_figures(self._train(homedepot, name, {**COMPARED, **changes}, 0)))
+
+    def _on_titles(self, step: str) -> dict[str, Any]:
+        """A teacher trained on whole texts, of items that have a title and nothing else."""
+        name = "e5" if step == "none" else f"search-{step}"
+        folder = self._train(self._homedepot(), name, {**COMPARED, **SEARCH[step]}, 0)
+        return with_dev_auroc(self._homedepot(fields=("title",)).teacher_figures(folder))
 
     def _two_members(self) -> dict[str, Any]:
         homedepot = self._homedepot(0)
