@@ -23,6 +23,7 @@ from pertinent.errors import ConfigError, DataError
 from pertinent.files import read_parquet, sha256_of_file, write_parquet
 from pertinent.links.config import LinksConfig
 from pertinent.links.extract import LinkText, PageError, read_page
+from pertinent.links.metadata import PRODUCTS
 from pertinent.links.pages import Page, load_page, pages_of_warc, url_key
 from pertinent.progress import progress, say
 from pertinent.types import StageResult
@@ -50,6 +51,7 @@ _FIELDS_SCHEMA = {
     "link_description": pl.String,
 }
 _BATCH_PAGES = 32
+_DAMAGE = -1  # in place of a row: what stands there is of the whole WARC file
 Found = tuple[Entry, "Page | PageError"]
 Reader = Callable[[Sequence[Found]], "list[dict[str, Any]]"]
 
@@ -67,15 +69,14 @@ def read_links(config: LinksConfig, data: Path, out: Path, *, seed: int) -> Stag
     column = _open(config, data)
     for stale in out.glob(".*.partial"):
         stale.unlink()  # what a kill cut off in the midst of writing
-    problems: list[str] = []
     with ExitStack() as stack:
         pool = None
         if config.workers > 1:
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(config.workers, mp_context=context))
         reader = partial(_read_batch, config, pool)
-        units = _read_warcs(config, column, out, reader, problems) if config.pages.warc else _read_slices(config, column, out, reader)
-    return _collect(config, column, units, out, problems)
+        units = _read_warcs(config, column, out, reader) if config.pages.warc else _read_slices(config, column, out, reader)
+    return _collect(config, column, units, out)
 
 
 def link_inputs(config: LinksConfig, data: Path) -> dict[str, str]:
@@ -140,7 +141,7 @@ def _read_slices(config: LinksConfig, column: Column, out: Path, reader: Reader)
     return [unit for unit, _ in units]
 
 
-def _read_warcs(config: LinksConfig, column: Column, out: Path, reader: Reader, problems: list[str]) -> list[Path]:
+def _read_warcs(config: LinksConfig, column: Column, out: Path, reader: Reader) -> list[Path]:
     """Read the wanted pages of each WARC file whose unit is not there yet. Returns all units."""
     wanted: dict[str, list[Entry]] = {}
     for _, start in slices(column.n_rows, 65_536):
@@ -154,15 +155,19 @@ def _read_warcs(config: LinksConfig, column: Column, out: Path, reader: Reader, 
     with progress("links", sum(file.stat().st_size for file in config.pages.warc) >> 20, "MiB") as bar:
         bar.advance(sum(file.stat().st_size for file in config.pages.warc if file not in {f for f, _ in todo}) >> 20)
         for file, unit in todo:
-            _write_unit(unit, _read_warc(config, file, wanted, reader, problems))
+            _write_unit(unit, _read_warc(config, file, wanted, reader))
             bar.advance(file.stat().st_size >> 20)
     return units
 
 
 def _read_warc(
-    config: LinksConfig, file: Path, wanted: dict[str, list[Entry]], reader: Reader, problems: list[str]
+    config: LinksConfig, file: Path, wanted: dict[str, list[Entry]], reader: Reader
 ) -> list[dict[str, Any]]:
-    """The rows of one WARC file: for each URL the first page that gives something, else why the last gave nothing."""
+    """The rows of one WARC file: for each URL the first page that gives something, else why the last gave nothing.
+
+    Of a file that ends too early a row _DAMAGE says so; what came before counts.
+    """
+    damage: list[dict[str, Any]] = []
     rows: dict[str, dict[str, Any]] = {}
     waiting: list[Found] = []
 
@@ -180,10 +185,10 @@ def _read_warc(
             if len(waiting) >= _BATCH_PAGES * config.workers:
                 settle()
     except DataError as error:
-        problems.append(str(error))
+        damage.append({"row": _DAMAGE, "entry": 0, "reason": str(error)})
     settle()
     places = ("row", "entry", "item_id")
-    return [
+    return damage + [
         {**row, **{name: getattr(entry, name) for name in places}, "page": entry.value}
         for key, row in rows.items()
         for entry in wanted[key]
@@ -248,9 +253,11 @@ def _is_whole(unit: Path) -> bool:
         return False
 
 
-def _collect(config: LinksConfig, column: Column, units: list[Path], out: Path, problems: list[str]) -> StageResult:
+def _collect(config: LinksConfig, column: Column, units: list[Path], out: Path) -> StageResult:
     """Write fields.parquet and quarantine.parquet from all units."""
     rows = pl.concat([read_parquet(unit) for unit in units]) if units else pl.DataFrame(schema=_UNIT_SCHEMA)
+    warnings = rows.filter(pl.col("row") == _DAMAGE)["reason"].to_list()
+    rows = rows.filter(pl.col("row") != _DAMAGE)
     if config.pages.warc:
         rows = _first_of_each_url(config, column, rows)
     rows = rows.sort("row", "entry")
@@ -272,12 +279,12 @@ def _collect(config: LinksConfig, column: Column, units: list[Path], out: Path, 
         "pages": rows.height,
         "pages_read": read.height,
         "pages_cut": read.filter("cut").height,
-        "pages_with_product": read.filter(pl.col("thing_price").is_not_null() | (pl.col("thing_kind") == "product")).height,
+        "pages_with_product": read.filter(pl.col("thing_kind").is_in(PRODUCTS)).height,
         "items_with_link_text": fields.height,
         "rows_of_unknown_items": column.item_ids.null_count(),
         "encodings": dict(read["encoding"].value_counts().sort("encoding").iter_rows()),
     }
-    return StageResult(counts, reasons_of(quarantined), problems)
+    return StageResult(counts, reasons_of(quarantined), warnings)
 
 
 def _first_of_each_url(config: LinksConfig, column: Column, rows: pl.DataFrame) -> pl.DataFrame:

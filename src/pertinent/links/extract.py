@@ -20,11 +20,14 @@ _GZIP = b"\x1f\x8b"
 _NOT_HTML = ((b"%PDF", "a PDF"), (b"\x89PNG", "a PNG"), (b"\xff\xd8\xff", "a JPEG"), (b"GIF8", "a GIF"), (b"PK\x03\x04", "a ZIP"))
 # Titles of pages that stand in for the one that was asked for.
 _BLOCKED = re.compile(
-    r"(?:just a moment|attention required|access (?:to this page has been )?denied|(?:error )?40[1345]\b.*|(?:error )?50[0234]\b.*"
-    r"|(?:page )?not found|forbidden|are you (?:a )?(?:human|robot)|robot check|security check|please verify.*|captcha"
-    r"|pardon our interruption|service unavailable|bad gateway|site (?:is )?under maintenance|log ?in|sign ?in)[\s.!?…|-]*.{0,40}",
+    r"(?:just a moment|attention required!?|access (?:to this page has been )?denied|(?:page )?not found|forbidden"
+    r"|(?:(?:http )?error )?(?:40[0-9]|410|429|50[0-4])(?: error)?(?:[ :,-]+(?:page )?(?:not found|forbidden|unauthori[sz]ed"
+    r"|access denied|bad request|gone|too many requests|internal server error|bad gateway|service unavailable|gateway time-?out))?"
+    r"|are you (?:a )?(?:human|robot)|robot check|security check|please verify you are (?:a )?human|captcha"
+    r"|pardon our interruption|(?:internal )?server error|service unavailable|bad gateway|under maintenance|log ?in|sign ?in)[\s.!?…]*",
     re.IGNORECASE,
 )
+_PARTS_OF_TITLE = re.compile(r"\s+[|·»–—-]\s+")
 _SEPARATORS = (" | ", " - ", " – ", " — ", " · ", " : ", ": ", " » ")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|(?<=[。！？])")
 
@@ -57,11 +60,10 @@ def read_page(page: bytes | str, config: LinksConfig, declared: str | None = Non
     text, encoding, cut = _text_of(page, config.pages.max_bytes, declared)
     tree = _parse(text)
     metadata = read_metadata(tree)
-    titles = [metadata.title, metadata.og_title, metadata.heading]
-    blocked = next((title for title in titles[:1] if title and _BLOCKED.fullmatch(title)), None)
-    if blocked and metadata.thing is None:
-        raise PageError(f"page must be the one that was asked for, got {blocked[:80]!r}")
-    lead = _lead(text, config.lead_chars)
+    parts = _PARTS_OF_TITLE.split(metadata.title or "")
+    if metadata.thing is None and (_BLOCKED.fullmatch(parts[0]) or _BLOCKED.fullmatch(parts[-1])):
+        raise PageError(f"page must be the one that was asked for, got {str(metadata.title)[:80]!r}")
+    lead = _lead(text, metadata, config.lead_chars)
     title, description = _title(metadata, config.max_title_chars), _description(metadata, lead, config)
     if title is None and description is None:
         raise PageError("page must have a title, a description or a main text, got none")
@@ -116,8 +118,8 @@ def _parse(text: str) -> HtmlElement:
     return tree
 
 
-def _lead(text: str, lead_chars: int) -> str | None:
-    """The beginning of the main text, without menus, footers and cookie notices."""
+def _lead(text: str, metadata: Metadata, lead_chars: int) -> str | None:
+    """The beginning of the main text, without menus, footers and cookie notices, and without the title once more."""
     if lead_chars == 0:
         return None
     import trafilatura
@@ -128,7 +130,11 @@ def _lead(text: str, lead_chars: int) -> str | None:
         )
     except Exception:  # an extractor's fault costs the lead alone; what the page says of itself is read already
         return None
-    paragraphs = " ".join((found or "").split())
+    lines = [" ".join(line.split()) for line in (found or "").splitlines()]
+    titles = {title.casefold() for title in (metadata.title, metadata.og_title, metadata.heading) if title}
+    while lines and (not lines[0] or lines[0].casefold() in titles):
+        lines.pop(0)
+    paragraphs = " ".join(line for line in lines if line)
     return cut_text(paragraphs, lead_chars) if paragraphs else None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MAX_DEPTH = 12
 _MAX_NODES = 5_000
 # Kinds of things that a page may be about, the best first.
-_PRODUCTS = ("product", "productgroup", "individualproduct", "productmodel", "vehicle", "car")
+PRODUCTS = ("product", "productgroup", "individualproduct", "productmodel", "vehicle", "car")
 _OTHERS = ("recipe", "movie", "book", "event", "tvseries", "course", "softwareapplication", "localbusiness", "hotel", "restaurant",
            "article", "newsarticle", "blogposting", "howto", "creativework", "videoobject")  # fmt: skip
 # What stands under these is another thing than the page's own.
@@ -44,7 +44,7 @@ class Thing:
     @property
     def is_product(self) -> bool:
         """Whether it is a product."""
-        return self.kind in _PRODUCTS
+        return self.kind in PRODUCTS
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plain(value: Any) -> str | None:
     """A text without tags, entities and control characters, on one line; None where nothing is left or it is no text."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    text = str(value)
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if "<" in text:
         text = _TAG.sub(" ", text)
     if "&" in text:
@@ -109,7 +109,7 @@ def _thing(tree: HtmlElement) -> Thing | None:
                 nodes += [(kind, node) for kind in _kinds(node)]
                 if len(nodes) > _MAX_NODES:
                     break
-    for wanted in (_PRODUCTS, *((kind,) for kind in _OTHERS)):
+    for wanted in (PRODUCTS, *((kind,) for kind in _OTHERS)):
         for kind, node in nodes:
             if kind in wanted and (thing := _read_thing(kind, node)) is not None:
                 return thing
@@ -184,5 +184,5 @@ def _text(value: Any) -> str | None:
     if isinstance(value, list):
         return next((text for one in value if (text := _text(one)) is not None), None)
     if isinstance(value, dict):
-        return plain(value.get("name")) or plain(value.get("@value"))
+        return _text(value.get("name")) or plain(value.get("@value"))
     return plain(value)
