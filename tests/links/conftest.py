@@ -1,13 +1,8 @@
-"""A data stage's folder, and pages as shops write them."""
+"""A page as shops write them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import polars as pl
 import pytest
-
-from pertinent.files import write_json
 
 LEAD = (
     "The Harrow dining table seats eight people around a solid oak top that was cut from a single plank. "
@@ -34,24 +29,6 @@ PRODUCT_PAGE = f"""<!doctype html>
 <main><article><h1>Harrow</h1>{"".join(f"<p>{LEAD}</p>" for _ in range(1))}<p>Care: wipe with a dry cloth and oil it once
 a year; do not set hot pans on the wood, for they leave rings that only sanding removes.</p></article></main>
 <footer>Cookies. Imprint. All rights reserved.</footer></body></html>"""
-
-
-def write_data(folder: Path, ids: list[str], **columns: list[object]) -> Path:
-    """A data stage's folder with these items."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame({"item_id": ids, "title": ids, **columns}).write_parquet(folder / "items.parquet")
-    judged = {"query_id": ["q"], "query": ["box"], "item_id": [ids[0]], "grade": [1], "split": ["train"]}
-    pl.DataFrame(judged).write_parquet(folder / "judgments.parquet")
-    about = {"name": "tiny", "generated": True, "note": "", "licence": "", "languages": ["en"], "attributes": []}
-    write_json(folder / "dataset.json", {**about, "scale": {"guidelines": ["bad", "good"]}})
-    return folder
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> Path:
-    folder = tmp_path / "pages"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pertinent.files import read_parquet, sha256_of_file, write_parquet
 from pertinent.links.config import LinksConfig
 from pertinent.links.extract import LinkText, PageError, read_page
 from pertinent.links.metadata import PRODUCTS
-from pertinent.links.pages import Page, load_page, pages_of_warc, url_key
+from pertinent.links.pages import Page, load_page, pages_of_warc, require_warc, url_key
 from pertinent.progress import progress, say
 from pertinent.types import StageResult
 
@@ -104,6 +104,8 @@ def _open(config: LinksConfig, data: Path) -> Column:
     for path in (config.pages.folder, *config.pages.warc):
         if path is not None and not path.exists():
             raise DataError(f"{path}: no such file or folder (links.pages)")
+    for file in config.pages.warc:
+        require_warc(file)
     items = load_dataset(data).items.select("item_id")
     name = config.pages.column or config.pages.id_column
     return open_column(config.pages, name, items, data / "items.parquet", "links.pages.column")
@@ -174,13 +176,13 @@ def _read_warc(
     def settle() -> None:
         for (entry, _), row in zip(waiting, reader(waiting), strict=True):
             key = url_key(str(entry.value))
-            if key not in rows or rows[key]["reason"] is not None:
+            if key not in rows or rows[key].get("reason") is not None:
                 rows[key] = row
         waiting.clear()
 
     try:
         for key, page in pages_of_warc(file, wanted, config.pages.max_bytes):
-            if key not in rows or rows[key]["reason"] is not None:
+            if key not in rows or rows[key].get("reason") is not None:
                 waiting.append((wanted[key][0], page))
             if len(waiting) >= _BATCH_PAGES * config.workers:
                 settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import re
 import zlib
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ def _lead(text: str, metadata: Metadata, lead_chars: int) -> str | None:
         return None
     import trafilatura
 
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it would tell of each page without a main text
     try:
         found = trafilatura.extract(
             text, fast=True, favor_precision=True, include_comments=False, include_tables=False, deduplicate=False

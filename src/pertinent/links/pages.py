@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +50,7 @@ def pages_of_warc(file: Path, wanted: Mapping[str, Any], max_bytes: int) -> Iter
     """(key of the URL, page or why there is none) of each response whose ``url_key`` is in ``wanted``.
 
     Responses with status 200 and HTML are pages; a page that was compressed in transfer is unpacked. Raises DataError
-    where the file is none of WARC, or ends in the midst of a record: what came before has been given then.
+    at a damaged record, from which on nothing can be told apart: what came before has been given then.
     """
     from warcio.archiveiterator import ArchiveIterator
     from warcio.exceptions import ArchiveLoadFailed
@@ -61,10 +63,24 @@ def pages_of_warc(file: Path, wanted: Mapping[str, Any], max_bytes: int) -> Iter
                 key = url_key(record.rec_headers.get_header("WARC-Target-URI") or "")
                 if key in wanted:
                     yield key, _page_of_record(record, max_bytes)
-    except (ArchiveLoadFailed, EOFError) as error:
-        raise DataError(f"{file}: expected a whole WARC file, found {(str(error).splitlines() or ['its end'])[0][:100]}") from None
+    except (ArchiveLoadFailed, EOFError, zlib.error):
+        raise DataError(f"{file}: expected a whole WARC file, found a damaged record; what follows it is not read") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {reason_of(error)}") from None
+
+
+def require_warc(file: Path) -> None:
+    """Raise DataError where a file does not begin as WARC."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(2)
+            stream.seek(0)
+            head = gzip.GzipFile(fileobj=stream).read(5) if head == b"\x1f\x8b" else head + stream.read(5)[2:]
+    except (OSError, EOFError, zlib.error) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "a damaged gzip file"
+        raise DataError(f"{file}: cannot be read as WARC: {reason}") from None
+    if head != b"WARC/":
+        raise DataError(f"{file}: expected a WARC file, found one that begins with {head!r}")
 
 
 def url_key(url: str) -> str:
@@ -94,6 +110,8 @@ def _page_of_record(record: Any, max_bytes: int) -> Page | PageError:
             left -= len(part)
     except Exception as error:  # a damaged transfer encoding fails in many ways
         return PageError(f"page must be archived whole, got {(str(error).splitlines() or [type(error).__name__])[0][:80]}")
+    if left > 0 and getattr(record.raw_stream, "limit", 0) > 0:
+        return PageError("page must be archived whole, got a record that is cut off")
     return Page(b"".join(parts), declared)
 
 
