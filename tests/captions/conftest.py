@@ -74,6 +74,79 @@ def tiny_blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CHAT = (
+    "{% for message in messages %}USER: {% for part in message['content'] %}{% if part['type'] == 'image' %}<image> "
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %} ANSWER:"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chat model: CLIP's vision tower and Llama, one layer each, random weights."""
+    import torch
+    import transformers as hf
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("tiny_llava")
+    pieces = ["<pad>", "<unk>", "<s>", "</s>", *WORDS, "user", "answer", ":", "describe", "this", "image", "."]
+    words = Tokenizer(models.WordLevel({piece: k for k, piece in enumerate(pieces)}, unk_token="<unk>"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=words, **named)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    spread = {"initializer_range": 0.5}
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**small, image_size=32, patch_size=8, projection_dim=16),
+        text_config=hf.LlamaConfig(**small, **spread, vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, pad_token_id=0),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+    )
+    torch.manual_seed(5)
+    hf.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    size = {"size": {"height": 32, "width": 32}, "crop_size": {"height": 32, "width": 32}}
+    hf.LlavaProcessor(
+        CLIPImageProcessorPil(**size),
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vit_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder-decoder of one layer each, with an image processor and a tokenizer but no processor."""
+    import torch
+    import transformers as hf
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("tiny_vit_gpt2")
+    pieces = ["<|endoftext|>", "<unk>", *WORDS]
+    words = Tokenizer(models.WordLevel({piece: k for k, piece in enumerate(pieces)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = {"bos_token": pieces[0], "eos_token": pieces[0], "unk_token": "<unk>"}
+    hf.PreTrainedTokenizerFast(tokenizer_object=words, **ends).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    encoder = hf.ViTConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
+    )
+    decoder = hf.GPT2Config(
+        vocab_size=len(pieces), n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0,
+        initializer_range=0.5,
+    )  # fmt: skip
+    config = hf.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+    config.decoder_start_token_id = config.pad_token_id = config.eos_token_id = 0
+    torch.manual_seed(5)
+    hf.VisionEncoderDecoderModel(config=config).save_pretrained(folder)
+    return folder
+
+
 @dataclass
 class Server:
     """A server on 127.0.0.1: GET gives files, POST .../chat/completions captions what it is sent.

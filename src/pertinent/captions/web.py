@@ -124,7 +124,11 @@ def _once(
     watchdog.start()
     try:
         connection.request(method, _target(url), body, {"User-Agent": USER_AGENT, **headers})
-        return _read(connection.getresponse(), limits)
+        with connection.getresponse() as response:
+            answer = _read(response, limits)
+        if time.monotonic() >= deadline_s:  # shut in the midst of the head or of a body of untold length, it seems whole
+            raise timeout
+        return answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= deadline_s or isinstance(error, TimeoutError):
             raise timeout from None
