@@ -21,10 +21,9 @@ from PIL import Image, ImageDraw
 from pertinent.files import write_json
 
 WORDS = ["a", "red", "blue", "green", "square", "circle", "on", "white", "the", "of", "picture", "small", "large"]
-COLOURS = ["red", "blue", "green", "orange", "purple", "teal", "gold", "navy", "pink", "grey"]
 
 
-def draw(colour: str, size: tuple[int, int] = (64, 48), kind: str = "PNG", **options: Any) -> bytes:
+def draw_box(colour: str, size: tuple[int, int] = (64, 48), kind: str = "PNG", **options: Any) -> bytes:
     """An encoded image: a box of one colour on white."""
     image = Image.new("RGB", size, "white")
     ImageDraw.Draw(image).rectangle((size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2), fill=colour)
@@ -33,7 +32,7 @@ def draw(colour: str, size: tuple[int, int] = (64, 48), kind: str = "PNG", **opt
     return packed.getvalue()
 
 
-def write_data(folder: Path, images: dict[str, str | None]) -> Path:
+def write_data_folder(folder: Path, images: dict[str, str | None]) -> Path:
     """A data stage's folder with an item a key, in that order, and its ``image``."""
     folder.mkdir(parents=True, exist_ok=True)
     items = {"item_id": list(images), "title": [f"item {key}" for key in images], "image": list(images.values())}
@@ -45,6 +44,18 @@ def write_data(folder: Path, images: dict[str, str | None]) -> Path:
     about = {"name": "tiny", "generated": True, "note": "", "licence": "", "languages": ["en"], "attributes": []}
     write_json(folder / "dataset.json", {**about, "scale": {"guidelines": ["bad", "good"]}})
     return folder
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., bytes]:
+    """``draw_box``."""
+    return draw_box
+
+
+@pytest.fixture(scope="session")
+def write_data() -> Callable[..., Path]:
+    """``write_data_folder``."""
+    return write_data_folder
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +111,9 @@ def tiny_llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spread = {"initializer_range": 0.5}
     config = hf.LlavaConfig(
         vision_config=hf.CLIPVisionConfig(**small, image_size=32, patch_size=8, projection_dim=16),
-        text_config=hf.LlamaConfig(**small, **spread, vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, pad_token_id=0),
+        text_config=hf.LlamaConfig(
+            **small, **spread, vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, pad_token_id=0
+        ),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
     )
@@ -159,7 +172,7 @@ class Server:
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     faults: dict[str, list[Any]] = field(default_factory=dict)
-    caption: Callable[[Image.Image], Any] = lambda image: f"a box of {image.getpixel((image.width // 3, image.height // 3))}"
+    caption: Callable[[Image.Image], Any] = lambda image: colour_of(image)
     asked: list[dict[str, Any]] = field(default_factory=list)
     gotten: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -179,12 +192,18 @@ class Server:
         return f"{self.url}/{name}"
 
 
+def colour_of(image: Image.Image) -> str:
+    """What the server says of a picture by default."""
+    red, green, blue = image.getpixel((image.width // 3, image.height // 3))  # type: ignore[misc]
+    return f"a box of r{red} g{green} b{blue}"
+
+
 def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *arguments: Any) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             with server.lock:
                 server.gotten.append(self.path)
             if self.path in server.redirects:
@@ -195,7 +214,7 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 kind, data = server.files.get(self.path, ("text/plain", b""))
                 self.give(200 if data else 404, data, {"Content-Type": kind} if kind else {})
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with server.lock:
                 server.asked.append(orjson.loads(body))
@@ -208,7 +227,9 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 if not self.fault("POST"):
                     said = server.caption(sent_image(orjson.loads(body)))
                     message = said if isinstance(said, dict) else {"role": "assistant", "content": said}
-                    self.give(200, orjson.dumps({"choices": [{"message": message}]}), {"Content-Type": "application/json"})
+                    self.give(
+                        200, orjson.dumps({"choices": [{"message": message}]}), {"Content-Type": "application/json"}
+                    )
             finally:
                 with server.lock:
                     server.at_once -= 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pertinent.captions import addresses
-from pertinent.captions.addresses import AddressRefused, connect, local_kind
+from pertinent.captions.addresses import AddressError, connect, local_kind
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_local_kind(address: str, kind: str | None) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "0x7f.0.0.1", "2130706433", "0.0.0.0"])
 def test_no_spelling_of_loopback_is_connected_to(host: str, server: Any) -> None:
-    with pytest.raises(AddressRefused, match=r"\((loopback|unspecified)\)$"):
+    with pytest.raises(AddressError, match=r"\((loopback|unspecified)\)$"):
         connect(host, server.port, allowed=False, deadline_s=time.monotonic() + 5)
     assert server.gotten == []
 
@@ -63,7 +63,7 @@ def test_one_local_address_among_public_ones_is_refused(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
     monkeypatch.setattr(socket.socket, "connect", lambda *arguments: pytest.fail("connected"))
-    with pytest.raises(AddressRefused, match=r"^shop.test at 192.168.1.1 \(private\)$"):
+    with pytest.raises(AddressError, match=r"^shop.test at 192.168.1.1 \(private\)$"):
         connect("shop.test", 80, allowed=False, deadline_s=time.monotonic() + 5)
 
 

@@ -94,8 +94,17 @@ def test_repeats_are_those_that_counting_finds(words: list[str], max_repeats: in
 
 def test_a_long_caption_is_cut_to_whole_sentences() -> None:
     config = ChecksConfig(max_chars=40)
-    assert check_caption("One box on a table. It is red. Behind it stands a lamp of brass.", config) == "One box on a table. It is red."
-    assert check_caption("桌上有一个红色的盒子。" + "后面有一盏黄铜灯和两把旧椅子。" + "墙上挂着画" * 2 + "，" + "窗外下着雨。", config) == "桌上有一个红色的盒子。后面有一盏黄铜灯和两把旧椅子。"
+    assert (
+        check_caption("One box on a table. It is red. Behind it stands a lamp of brass.", config)
+        == "One box on a table. It is red."
+    )
+    assert (
+        check_caption(
+            "桌上有一个红色的盒子。" + "后面有一盏黄铜灯和两把旧椅子。" + "墙上挂着画" * 2 + "，" + "窗外下着雨。",
+            config,
+        )
+        == "桌上有一个红色的盒子。后面有一盏黄铜灯和两把旧椅子。"
+    )
     with pytest.raises(CaptionError, match="caption must have a first sentence of at most 40 characters, got 'one box"):
         check_caption("one box with a lid and a second box and a third one without any end", config)
 
@@ -105,7 +114,7 @@ def test_any_text_gives_a_caption_or_a_reason(text: str) -> None:
     try:
         caption = check_caption(text, CONFIG)
     except CaptionError as error:
-        assert str(error).startswith("caption must ")
+        assert str(error).startswith("caption must ")  # noqa: PT017
     else:
         assert caption == " ".join(caption.split())
         assert len(caption) <= CONFIG.max_chars

@@ -83,7 +83,9 @@ def png_of_size(width: int, height: int) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("size", [(8_000, 8_000), (12_000, 12_000), (50_000, 50_000), (2**31 - 1, 2**31 - 1)])
@@ -104,7 +106,10 @@ def test_a_truncated_jpeg() -> None:
     assert "got image file is truncated" in reason(whole[: len(whole) // 2])
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html>", b"%!PS-Adobe EPSF", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<html>", b"%!PS-Adobe EPSF", b"\x89PNG\r\n\x1a\n"],
+)
 def test_what_is_no_image(data: bytes) -> None:
     assert reason(data).startswith("image must be a whole JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF file, got ")
 
@@ -116,7 +121,7 @@ def test_any_cut_of_any_format_is_an_image_error_or_a_picture() -> None:
             try:
                 decoded(data[:n_bytes])
             except ImageError as error:
-                assert str(error).startswith("image must ")
+                assert str(error).startswith("image must ")  # noqa: PT017
 
 
 def test_a_file_lies_inside_the_folder(tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_a_file_lies_inside_the_folder(tmp_path: Path) -> None:
     assert load_bytes("./x/../link.png", config, limits) == b"abc"
     assert file_of(str(folder / "a.png"), config) == folder / "a.png"
     for outside in ("../secret", str(tmp_path / "secret"), "/etc/passwd", "a\0b", "../images2/a.png"):
-        with pytest.raises(ImageError, match="image must be a file inside images.folder, got "):
+        with pytest.raises(ImageError, match=r"image must be a file inside images.folder, got "):
             load_bytes(outside, config, limits)
     with pytest.raises(ImageError, match="image must be a readable file, got No such file or directory"):
         load_bytes("none.png", config, limits)
@@ -140,7 +145,9 @@ def test_a_file_lies_inside_the_folder(tmp_path: Path) -> None:
         load_bytes("b.png", config, limits)
     with pytest.raises(ImageError, match="image must have at most 3 bytes, got 4"):
         load_bytes(b"abcd", config, limits)
-    with pytest.raises(ImageError, match=r"image must be an http or https URL, for images.folder is not set, got 'a.png'"):
+    with pytest.raises(
+        ImageError, match=r"image must be an http or https URL, for images.folder is not set, got 'a.png'"
+    ):
         load_bytes("a.png", ImagesConfig(), limits)
 
 

@@ -41,7 +41,9 @@ def test_a_prompt_goes_before_and_is_taken_off(tiny_blip: Path) -> None:
     assert said != ModelCaptioner(config(tiny_blip)).caption(PICTURES[:2])
 
 
-def test_one_picture_that_the_model_cannot_take_costs_itself_alone(tiny_blip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_picture_that_the_model_cannot_take_costs_itself_alone(
+    tiny_blip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = ModelCaptioner(config(tiny_blip)).caption(PICTURES)
     real = ModelCaptioner._generate
 
@@ -120,5 +122,7 @@ def test_weights_that_are_absent_are_not_made_up(tmp_path: Path, tiny_blip: Path
     weights = load_file(tmp_path / "model.safetensors")
     weights.pop("vision_model.post_layernorm.weight")
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="1 of the model's weights are not in the folder, such as vision_model.post_layernorm.weight"):
+    with pytest.raises(
+        ModelError, match=r"1 of the model's weights are not in the folder, such as vision_model.post_layernorm.weight"
+    ):
         ModelCaptioner(config(tmp_path)).caption(PICTURES[:1])

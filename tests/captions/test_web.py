@@ -16,7 +16,14 @@ HERE = frozenset({"127.0.0.1"})
 
 
 def limits(**changes: Any) -> Limits:
-    kept: dict[str, Any] = {"what": "image", "timeout_s": 5.0, "max_bytes": 1_000, "max_redirects": 2, "content_types": ("image/",), "allow_hosts": HERE}
+    kept: dict[str, Any] = {
+        "what": "image",
+        "timeout_s": 5.0,
+        "max_bytes": 1_000,
+        "max_redirects": 2,
+        "content_types": ("image/",),
+        "allow_hosts": HERE,
+    }
     return Limits(**{**kept, **changes})
 
 
@@ -36,7 +43,9 @@ def test_the_body_of_a_good_answer(server: Any) -> None:
 def test_an_address_of_our_own_network_is_refused(server: Any) -> None:
     url = server.put("x.png", b"x")
     found = "127.0.0.1 at 127.0.0.1 (loopback)"
-    assert reason(url, allow_hosts=frozenset()) == f"image must come from a public address or an allowed host, got {found}"
+    assert (
+        reason(url, allow_hosts=frozenset()) == f"image must come from a public address or an allowed host, got {found}"
+    )
     assert server.gotten == []
 
 
@@ -51,7 +60,9 @@ def test_each_redirect_is_checked_anew(server: Any) -> None:
     assert request("GET", f"{server.url}/away", limits(allow_hosts=HERE | {"localhost"})) == b"x"
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/", "http://u:p@127.0.0.1/"])
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/", "http://u:p@127.0.0.1/"]
+)
 def test_a_redirect_to_anything_but_http_is_refused(server: Any, target: str) -> None:
     server.redirects["/away"] = target
     assert reason(f"{server.url}/away") == f"image must be an http or https URL with a host and no user, got {target!r}"
@@ -83,7 +94,9 @@ def test_size_is_limited_where_no_length_is_told() -> None:
         assert reason(url) == "image must have at most 1,000 bytes, got more"
 
 
-@pytest.mark.parametrize(("kind", "passes"), [("image/png", True), ("IMAGE/JPEG; q=1", True), ("text/html", False), ("", True)])
+@pytest.mark.parametrize(
+    ("kind", "passes"), [("image/png", True), ("IMAGE/JPEG; q=1", True), ("text/html", False), ("", True)]
+)
 def test_content_types(server: Any, kind: str, passes: bool) -> None:
     url = server.put("x", b"x", kind)
     if passes:
@@ -94,7 +107,9 @@ def test_content_types(server: Any, kind: str, passes: bool) -> None:
 
 def test_a_packed_body_is_refused() -> None:
     def serve(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx")
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx"
+        )
 
     with raw_server(serve) as url:
         assert reason(url) == "image must come as it is, as was asked, got content encoding gzip"
@@ -126,7 +141,10 @@ def test_nobody_there() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert reason(f"http://127.0.0.1:{port}/") == "image must come from a server that can be reached, got connection refused"
+    assert (
+        reason(f"http://127.0.0.1:{port}/")
+        == "image must come from a server that can be reached, got connection refused"
+    )
 
 
 def test_an_https_certificate_is_checked() -> None:
@@ -137,7 +155,9 @@ def test_an_https_certificate_is_checked() -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
 
     with raw_server(serve) as url:
-        assert reason(url.replace("http:", "https:")).startswith("image must come from a server that can be reached, got ")
+        assert reason(url.replace("http:", "https:")).startswith(
+            "image must come from a server that can be reached, got "
+        )
 
 
 def test_retries_wait_longer_each_time_with_jitter() -> None:
@@ -168,7 +188,9 @@ def test_retries_wait_longer_each_time_with_jitter() -> None:
         (WebError("a", transient=True, retry_after_s=500.0), 1, []),  # longer than we would wait
     ],
 )
-def test_retry_after_is_honoured_and_a_lasting_fault_is_not_tried_again(error: WebError, n_calls: int, waits: list[float]) -> None:
+def test_retry_after_is_honoured_and_a_lasting_fault_is_not_tried_again(
+    error: WebError, n_calls: int, waits: list[float]
+) -> None:
     waited: list[float] = []
     calls: list[int] = []
     stop = threading.Event()
@@ -188,7 +210,9 @@ def test_a_stop_ends_the_waiting() -> None:
     stop.set()
     started = time.monotonic()
     with pytest.raises(WebError):
-        with_retries(lambda: (_ for _ in ()).throw(WebError("a", transient=True)), RetryConfig(base_s=60, max_s=60), stop)
+        with_retries(
+            lambda: (_ for _ in ()).throw(WebError("a", transient=True)), RetryConfig(base_s=60, max_s=60), stop
+        )
     assert time.monotonic() - started < 1
 
 

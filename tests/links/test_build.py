@@ -138,7 +138,9 @@ def test_html_in_a_table_of_the_users(tmp_path: Path, as_bytes: bool) -> None:
     dtype = pl.Binary if as_bytes else pl.String
     table = pl.DataFrame({"sku": [1, 2, 1, 9, 2], "saved": pl.Series(contents, dtype=dtype)})
     table.write_parquet(tmp_path / "pages.parquet")
-    config = config_of({"table": str(tmp_path / "pages.parquet"), "id_column": "sku", "column": "saved", "holds": "html"}, unit_pages=2)
+    config = config_of(
+        {"table": str(tmp_path / "pages.parquet"), "id_column": "sku", "column": "saved", "holds": "html"}, unit_pages=2
+    )
     result = run(config, data, tmp_path / "out")
     assert fields(tmp_path / "out") == [("1", -1, "First try", "First try"), ("2", -1, "Two", "Two")]
     assert result.counts["rows_of_unknown_items"] == 1
@@ -170,12 +172,26 @@ def test_pages_of_warc_files(tmp_path: Path, packed: bool) -> None:
     names = ["one.warc.gz", "two.warc.gz"] if packed else ["one.warc", "two.warc"]
     for name, content in zip(names, (first, second), strict=True):
         (tmp_path / name).write_bytes(content)
-    urls = ["HTTP://Shop.test:80/a#top", "http://shop.test/b", "http://shop.test/c", "http://shop.test/d?x=1", "http://shop.test/e", "http://shop.test/absent", "http://shop.test/a"]
+    urls = [
+        "HTTP://Shop.test:80/a#top",
+        "http://shop.test/b",
+        "http://shop.test/c",
+        "http://shop.test/d?x=1",
+        "http://shop.test/e",
+        "http://shop.test/absent",
+        "http://shop.test/a",
+    ]
     data = write_data(tmp_path / "data", [f"i{k}" for k in range(7)], link=urls)
     config = config_of({"holds": "url", "column": "link", "warc": [str(tmp_path / name) for name in names]})
     result = run(config, data, tmp_path / "out")
     titles = {row[0]: row[2] for row in fields(tmp_path / "out")}
-    assert titles == {"i0": "Большой стол", "i1": "In the second file", "i3": "Zipped", "i4": "Chunked", "i6": "Большой стол"}
+    assert titles == {
+        "i0": "Большой стол",
+        "i1": "In the second file",
+        "i3": "Zipped",
+        "i4": "Chunked",
+        "i6": "Большой стол",
+    }
     assert quarantine(tmp_path / "out") == [
         (3, "page must be HTML, got application/pdf"),
         (6, "page must be in the WARC files, got no response of its URL"),
@@ -274,9 +290,11 @@ def test_a_config_that_does_not_fit_is_one_line(pages: dict[str, Any], message: 
 
 def test_wrong_columns_and_folders(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", ["a"], html=[page("A")], count=[3])
-    with pytest.raises(ConfigError, match=r"links.pages.column: .*items.parquet has no column 'htm'; nearest present column: 'html'"):
+    with pytest.raises(
+        ConfigError, match=r"links.pages.column: .*items.parquet has no column 'htm'; nearest present column: 'html'"
+    ):
         run(config_of({"holds": "html", "column": "htm"}), data, tmp_path / "out")
-    with pytest.raises(ConfigError, match="links.pages.column: expected 'count' to hold texts or bytes, found Int64"):
+    with pytest.raises(ConfigError, match=r"links.pages.column: expected 'count' to hold texts or bytes, found Int64"):
         run(config_of({"holds": "html", "column": "count"}), data, tmp_path / "out")
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         run(config_of({"folder": str(tmp_path / "nowhere")}), data, tmp_path / "out")

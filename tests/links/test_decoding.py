@@ -49,7 +49,9 @@ def test_an_encoding_that_is_not_the_one_declared_is_guessed(declared: str | Non
     assert text == source
 
 
-@pytest.mark.parametrize("mark", [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")])
+@pytest.mark.parametrize(
+    "mark", [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")]
+)
 def test_a_byte_order_mark_decides(mark: tuple[bytes, str]) -> None:
     source = page(GERMAN, "iso-8859-1")
     assert decode_page(mark[0] + source.encode(mark[1]), "windows-1251") == (source, mark[1])

@@ -70,7 +70,10 @@ def test_a_part_that_an_earlier_one_holds_is_not_said_twice() -> None:
         ("<title>Just a moment...</title>", "page must be the one that was asked for, got 'Just a moment...'"),
         ("<title>404 Not Found</title><h1>404</h1>", "page must be the one that was asked for, got '404 Not Found'"),
         ("<title>Access denied | Shop</title>", "page must be the one that was asked for, got 'Access denied | Shop'"),
-        ("<title>Shop – Error 503: Service unavailable</title>", "page must be the one that was asked for, got 'Shop – Error 503: Service unavailable'"),
+        (
+            "<title>Shop – Error 503: Service unavailable</title>",
+            "page must be the one that was asked for, got 'Shop – Error 503: Service unavailable'",
+        ),
         ("<div></div>", "page must have a title, a description or a main text, got none"),
     ],
 )
@@ -148,11 +151,13 @@ def test_no_lead_is_asked_for(product_page: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.one_of(st.binary(max_size=300), st.text(alphabet="<>/ab=\"' &;!-[]{}\n", max_size=200).map(lambda t: t.encode())))
+@given(
+    st.one_of(st.binary(max_size=300), st.text(alphabet="<>/ab=\"' &;!-[]{}\n", max_size=200).map(lambda t: t.encode()))
+)
 def test_whatever_the_bytes_only_a_page_error_comes(data: bytes) -> None:
     try:
         found = read_page(data, CONFIG)
     except PageError as error:
-        assert str(error).startswith("page must ")
+        assert str(error).startswith("page must ")  # noqa: PT017
     else:
         assert found.link_title or found.link_description

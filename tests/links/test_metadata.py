@@ -35,7 +35,12 @@ def test_the_title_of_a_drawing_is_not_the_pages() -> None:
 def test_a_product_with_all_its_fields() -> None:
     offers = {"@type": "AggregateOffer", "lowPrice": "9.50", "priceCurrency": "GBP"}
     brand = {"@type": "Brand", "name": ["Nook", "Other"]}
-    node = {"@type": "https://schema.org/Product", "name": "Mug", "description": "<p>Glazed&nbsp;mug</p>", "offers": offers}
+    node = {
+        "@type": "https://schema.org/Product",
+        "name": "Mug",
+        "description": "<p>Glazed&nbsp;mug</p>",
+        "offers": offers,
+    }
     node |= {"brand": brand, "color": {"@value": "blue"}, "material": "clay", "category": ["Mugs", "Cups"]}
     assert thing_of(node) == Thing("product", "Mug", "Glazed mug", "Nook", "Mugs", "blue", "clay", "9.50", "GBP")
 
@@ -74,7 +79,7 @@ def test_the_products_of_lists_and_recommendations_are_not_the_pages(key: str) -
         '//<![CDATA[\n{"a": 1}\n//]]>',
         '/* <![CDATA[ */ {"a": 1} /* ]]> */',
         '{"a": 1,}',
-        '{&quot;a&quot;: 1}',
+        "{&quot;a&quot;: 1}",
         ' {"a": 1}; ',
     ],
 )
@@ -100,7 +105,16 @@ def test_a_document_nested_without_end_is_left_at_some_depth() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("a\u200b \n b", "a b"), ("3 < 5", "3 < 5"), ("&lt;b&gt;bold&lt;/b&gt;", "bold"), (True, None), (None, None), ("<br>", None), (7, "7"), (7.5, "7.5")],
+    [
+        ("a\u200b \n b", "a b"),
+        ("3 < 5", "3 < 5"),
+        ("&lt;b&gt;bold&lt;/b&gt;", "bold"),
+        (True, None),
+        (None, None),
+        ("<br>", None),
+        (7, "7"),
+        (7.5, "7.5"),
+    ],
 )
 def test_plain_text(value: Any, expected: str | None) -> None:
     assert plain(value) == expected

@@ -17,7 +17,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # holds an IPv4 address in its la
 _TUNNELS = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10")))
 
 
-class AddressRefused(Exception):
+class AddressError(Exception):
     """A host that is not allowed by name leads to a local address. The message is "HOST at ADDRESS (KIND)"."""
 
 
@@ -41,7 +41,7 @@ def local_kind(address: str) -> str | None:
 def connect(host: str, port: int, *, allowed: bool, deadline_s: float) -> socket.socket:
     """A TCP connection to a host, every address of which is public unless the host is ``allowed`` by name.
 
-    deadline_s: on the clock of time.monotonic. Raises AddressRefused, TimeoutError, or OSError of the last address.
+    deadline_s: on the clock of time.monotonic. Raises AddressError, TimeoutError, or OSError of the last address.
     """
     addresses = _resolve(host, port, deadline_s)
     if not allowed:
@@ -67,7 +67,7 @@ def connect(host: str, port: int, *, allowed: bool, deadline_s: float) -> socket
 
 def _require_public(host: str, address: str) -> None:
     if (kind := local_kind(address)) is not None:
-        raise AddressRefused(f"{host} at {address} ({kind})")
+        raise AddressError(f"{host} at {address} ({kind})")
 
 
 def _resolve(host: str, port: int, deadline_s: float) -> list[tuple[Any, ...]]:

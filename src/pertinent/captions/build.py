@@ -49,7 +49,7 @@ _UNIT_SCHEMA = {
     "text": pl.String,  # what the model said, before any check
     "reason": pl.String,  # why there is no text
 }
-_FIELDS_SCHEMA = {"item_id": pl.String, "text_version": pl.Int8, "captions": pl.List(pl.String)}
+_FIELDS_SCHEMA: dict[str, Any] = {"item_id": pl.String, "text_version": pl.Int8, "captions": pl.List(pl.String)}
 _WARN_SHARE = 0.2
 
 
@@ -83,7 +83,11 @@ def caption_items(config: CaptionsConfig, data: Path, out: Path, *, seed: int) -
     units = [out / f"unit-{index:05d}.parquet" for index, _ in slices(column.n_rows, config.unit_images)]
     for stale in out.glob(".*.partial"):
         stale.unlink()  # what a kill cut off in the midst of writing
-    with warnings.catch_warnings(), ThreadPoolExecutor(config.fetch.concurrency) as pool, ThreadPoolExecutor(1) as ahead:
+    with (
+        warnings.catch_warnings(),
+        ThreadPoolExecutor(config.fetch.concurrency) as pool,
+        ThreadPoolExecutor(1) as ahead,
+    ):
         # Pillow's own warning of large images: ours is a limit. The filter holds in the threads too.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
@@ -127,7 +131,12 @@ class _Loader:
     """Loads the images of a slice of rows, several at a time: bytes -> hash -> picture, unless the cache has its text."""
 
     def __init__(
-        self, config: CaptionsConfig, column: Column, cache: CaptionCache, pool: ThreadPoolExecutor, stop: threading.Event
+        self,
+        config: CaptionsConfig,
+        column: Column,
+        cache: CaptionCache,
+        pool: ThreadPoolExecutor,
+        stop: threading.Event,
     ) -> None:
         self._config, self._column, self._cache, self._pool, self._stop = config, column, cache, pool, stop
         self._limits: Limits = fetch_limits(config.fetch, config.images)

@@ -94,5 +94,7 @@ def _cut(caption: str, max_chars: int) -> str:
         return caption
     ends = [match.start() for match in _SENTENCE_END.finditer(caption) if match.start() <= max_chars]
     if not ends:
-        raise CaptionError(f"caption must have a first sentence of at most {max_chars} characters, got {caption[:80]!r}")
+        raise CaptionError(
+            f"caption must have a first sentence of at most {max_chars} characters, got {caption[:80]!r}"
+        )
     return caption[: ends[-1]].rstrip()

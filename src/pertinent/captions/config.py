@@ -18,7 +18,9 @@ class ImagesConfig(ColumnConfig):
     folder: Path | None = Field(default=None, description="where image files lie; without it only URLs and bytes pass")
     max_bytes: int = Field(default=20_000_000, ge=1, description="of one image, encoded")
     max_pixels: int = Field(default=50_000_000, ge=1, description="width x height of one image, before it is decoded")
-    max_side: int = Field(default=768, ge=32, description="pixels; a larger image is scaled down before it is captioned")
+    max_side: int = Field(
+        default=768, ge=32, description="pixels; a larger image is scaled down before it is captioned"
+    )
     animated: Literal["first", "refuse"] = Field(
         default="first", description="of an animated image take the first frame, or quarantine it"
     )

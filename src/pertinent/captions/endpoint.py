@@ -41,7 +41,9 @@ class EndpointCaptioner:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **_key(self._endpoint)}
         host = urlsplit(self._url).hostname or ""
         # The config names this host, so it may be local (vLLM beside us); no redirect is followed away from it.
-        self._limits = Limits("endpoint's answer", self._endpoint.timeout_s, _MAX_ANSWER_BYTES, allow_hosts=frozenset({host}))
+        self._limits = Limits(
+            "endpoint's answer", self._endpoint.timeout_s, _MAX_ANSWER_BYTES, allow_hosts=frozenset({host})
+        )
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,9 @@ def decode(data: bytes, sha256: str, config: ImagesConfig) -> Picture:
     except Exception as error:  # decoders raise many kinds on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         found = "no image format that is read" if "cannot identify" in reason else reason[:100]
-        raise ImageError(f"image must be a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, got {found}") from None
+        raise ImageError(
+            f"image must be a whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, got {found}"
+        ) from None
     upright.thumbnail((config.max_side, config.max_side), Image.Resampling.BICUBIC)
     return Picture(sha256, upright)
 
@@ -109,10 +112,8 @@ def sha256_of(data: bytes) -> str:
 
 def require_pillow() -> None:
     """Raise ConfigError where Pillow is not installed."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise ConfigError("caption: expected Pillow, found none: pip install 'pertinent[caption]'") from None
+    if find_spec("PIL") is None:
+        raise ConfigError("caption: expected Pillow, found none: pip install 'pertinent[caption]'")
 
 
 def _read_file(file: Path, max_bytes: int) -> bytes:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from pertinent.captions.addresses import AddressRefused, connect
+from pertinent.captions.addresses import AddressError, connect
 from pertinent.captions.config import RetryConfig
 
 T = TypeVar("T")
@@ -109,10 +109,8 @@ def _once(
         connection = _open(url, limits, deadline_s)
     except TimeoutError:
         raise timeout from None
-    except AddressRefused as refused:
-        raise WebError(
-            f"{limits.what} must come from a public address or an allowed host, got {refused}"
-        ) from None
+    except AddressError as refused:
+        raise WebError(f"{limits.what} must come from a public address or an allowed host, got {refused}") from None
     except (OSError, UnicodeError) as error:
         raise WebError(
             f"{limits.what} must come from a server that can be reached, got {_reason(error)}",
@@ -126,7 +124,9 @@ def _once(
         connection.request(method, _target(url), body, {"User-Agent": USER_AGENT, **headers})
         with connection.getresponse() as response:
             answer = _read(response, limits)
-        if time.monotonic() >= deadline_s:  # shut in the midst of the head or of a body of untold length, it seems whole
+        if (
+            time.monotonic() >= deadline_s
+        ):  # shut in the midst of the head or of a body of untold length, it seems whole
             raise timeout
         return answer
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -14,7 +14,9 @@ from pertinent.cli.app import JsonFlag, SetOption, app, emit, wants_json
 def caption(
     config: Annotated[Path, typer.Argument(help="YAML file of the captions stage: model or endpoint, images, limits")],
     data: Annotated[Path, typer.Argument(help="data stage's folder, or a run folder")],
-    out: Annotated[Path | None, typer.Option(help="folder to write (default: captions/ beside the data folder)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder to write (default: captions/ beside the data folder)")
+    ] = None,
     seed: Annotated[int, typer.Option(help="sent to an endpoint")] = 0,
     overrides: SetOption = None,
     as_json: JsonFlag = False,

@@ -89,7 +89,9 @@ def open_column(config: ColumnConfig, column: str, items: pl.DataFrame, items_fi
     ids = frame.select(pl.col(config.id_column).cast(pl.String).str.strip_chars().alias("item_id")).collect()
     known = ids.select(pl.when(pl.col("item_id").is_in(items["item_id"].implode())).then(pl.col("item_id")))
     if known.height and known["item_id"].null_count() == known.height:
-        raise DataError(f"{file}: expected ids of items in {config.id_column!r}, found none, such as {ids.item(0, 0)!r}")
+        raise DataError(
+            f"{file}: expected ids of items in {config.id_column!r}, found none, such as {ids.item(0, 0)!r}"
+        )
     return Column(file.name, config.table, known["item_id"], frame.select(column))
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _UNIT_SCHEMA: dict[str, Any] = {
     "reason": pl.String,  # why there is no text
     "link_title": pl.String,
     "link_description": pl.String,
-    **{part: pl.String for part in _PARTS},
+    **dict.fromkeys(_PARTS, pl.String),
     **{f"thing_{part}": pl.String for part in _THING},
     "lead": pl.String,
     "encoding": pl.String,
@@ -51,6 +52,7 @@ _FIELDS_SCHEMA = {
     "link_description": pl.String,
 }
 _BATCH_PAGES = 32
+_PACKAGES = ("charset_normalizer", "lxml", "lxml_html_clean", "trafilatura", "warcio")
 _DAMAGE = -1  # in place of a row: what stands there is of the whole WARC file
 Found = tuple[Entry, "Page | PageError"]
 Reader = Callable[[Sequence[Found]], "list[dict[str, Any]]"]
@@ -75,7 +77,9 @@ def read_links(config: LinksConfig, data: Path, out: Path, *, seed: int) -> Stag
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(ProcessPoolExecutor(config.workers, mp_context=context))
         reader = partial(_read_batch, config, pool)
-        units = _read_warcs(config, column, out, reader) if config.pages.warc else _read_slices(config, column, out, reader)
+        units = (
+            _read_warcs(config, column, out, reader) if config.pages.warc else _read_slices(config, column, out, reader)
+        )
     return _collect(config, column, units, out)
 
 
@@ -112,13 +116,11 @@ def _open(config: LinksConfig, data: Path) -> Column:
 
 
 def _require_packages() -> None:
-    try:
-        import charset_normalizer
-        import lxml.html
-        import trafilatura
-        import warcio  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"links: expected the extra links, found no {error.name}: pip install 'pertinent[links]'") from None
+    absent = [package for package in _PACKAGES if find_spec(package) is None]
+    if absent:
+        raise ConfigError(
+            f"links: expected the extra links, found no {', '.join(absent)}: pip install 'pertinent[links]'"
+        )
 
 
 def _read_slices(config: LinksConfig, column: Column, out: Path, reader: Reader) -> list[Path]:
@@ -162,9 +164,7 @@ def _read_warcs(config: LinksConfig, column: Column, out: Path, reader: Reader) 
     return units
 
 
-def _read_warc(
-    config: LinksConfig, file: Path, wanted: dict[str, list[Entry]], reader: Reader
-) -> list[dict[str, Any]]:
+def _read_warc(config: LinksConfig, file: Path, wanted: dict[str, list[Entry]], reader: Reader) -> list[dict[str, Any]]:
     """The rows of one WARC file: for each URL the first page that gives something, else why the last gave nothing.
 
     Of a file that ends too early a row _DAMAGE says so; what came before counts.
@@ -300,7 +300,7 @@ def _first_of_each_url(config: LinksConfig, column: Column, rows: pl.DataFrame) 
             if (entry.row, entry.entry) not in seen:
                 shown = entry.value if isinstance(entry.value, str) else None
                 reason = "page must be in the WARC files, got no response of its URL"
-                absent.append({"row": entry.row, "entry": entry.entry, "item_id": entry.item_id, "page": shown, "reason": reason})
+                absent.append(
+                    {"row": entry.row, "entry": entry.entry, "item_id": entry.item_id, "page": shown, "reason": reason}
+                )
     return pl.concat([best, pl.DataFrame(absent, schema=_UNIT_SCHEMA)])
-
-

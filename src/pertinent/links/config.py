@@ -32,7 +32,9 @@ class PagesConfig(ColumnConfig):
         if self.holds in ("name", "path") and self.folder is None:
             raise ValueError(f"folder: missing; holds: {self.holds} needs the folder of the pages")
         if (self.holds == "url") != bool(self.warc):
-            raise ValueError(f"warc: expected WARC files with holds: url alone, found {len(self.warc)} files with {self.holds}")
+            raise ValueError(
+                f"warc: expected WARC files with holds: url alone, found {len(self.warc)} files with {self.holds}"
+            )
         return self
 
 
@@ -41,7 +43,9 @@ class LinksConfig(Config):
 
     pages: PagesConfig
     max_title_chars: int = Field(default=200, ge=8, description="a longer title is cut at a word")
-    max_description_chars: int = Field(default=600, ge=8, description="of all parts together; the last is cut at a word")
+    max_description_chars: int = Field(
+        default=600, ge=8, description="of all parts together; the last is cut at a word"
+    )
     lead_chars: int = Field(default=400, ge=0, description="of the main text's beginning that may be used; 0: none")
     unit_pages: int = Field(default=512, ge=1, description="table rows a unit of work: the most that a kill can cost")
     workers: int = Field(default=1, ge=1, description="processes; a page takes about 10 ms")

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
 _GZIP = b"\x1f\x8b"
-_NOT_HTML = ((b"%PDF", "a PDF"), (b"\x89PNG", "a PNG"), (b"\xff\xd8\xff", "a JPEG"), (b"GIF8", "a GIF"), (b"PK\x03\x04", "a ZIP"))
+_NOT_HTML = (
+    (b"%PDF", "a PDF"),
+    (b"\x89PNG", "a PNG"),
+    (b"\xff\xd8\xff", "a JPEG"),
+    (b"GIF8", "a GIF"),
+    (b"PK\x03\x04", "a ZIP"),
+)
 # Titles of pages that stand in for the one that was asked for.
 _BLOCKED = re.compile(
     r"(?:just a moment|attention required!?|access (?:to this page has been )?denied|(?:page )?not found|forbidden"
@@ -150,7 +156,7 @@ def _title(metadata: Metadata, max_chars: int) -> str | None:
 
 
 def _without_site(title: str, site: str | None) -> str:
-    """"Oak table | Shop" -> "Oak table", where the page says that the site is called "Shop"."""
+    """ "Oak table | Shop" -> "Oak table", where the page says that the site is called "Shop"."""
     if site is None:
         return title
     for separator in _SEPARATORS:

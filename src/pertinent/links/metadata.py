@@ -21,7 +21,9 @@ _OTHERS = ("recipe", "movie", "book", "event", "tvseries", "course", "softwareap
 # What stands under these is another thing than the page's own.
 _ELSEWHERE = ("isrelatedto", "issimilarto", "isaccessoryorsparepartfor", "itemlistelement", "review", "reviews", "author",
               "publisher", "seller", "breadcrumb", "hasvariant", "isconsumablefor")  # fmt: skip
-_COMMENT = re.compile(r"^\s*(?:<!--|//\s*<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/|<!\[CDATA\[)|(?:-->|//\s*\]\]>|/\*\s*\]\]>\s*\*/|\]\]>)\s*;?\s*$")
+_COMMENT = re.compile(
+    r"^\s*(?:<!--|//\s*<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/|<!\[CDATA\[)|(?:-->|//\s*\]\]>|/\*\s*\]\]>\s*\*/|\]\]>)\s*;?\s*$"
+)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff]")
@@ -159,7 +161,8 @@ def _read_thing(kind: str, node: dict[str, Any]) -> Thing | None:
         color=_text(node.get("color")),
         material=_text(node.get("material")),
         price=_price(offer),
-        currency=_text(offer.get("priceCurrency")) or _text(_first(offer.get("priceSpecification")).get("priceCurrency")),
+        currency=_text(offer.get("priceCurrency"))
+        or _text(_first(offer.get("priceSpecification")).get("priceCurrency")),
     )
     told = [getattr(thing, one.name) for one in fields(thing) if one.name != "kind"]
     return thing if any(told) else None

@@ -37,7 +37,9 @@ def load_page(entry: Entry, config: PagesConfig) -> Page | None:
     assert config.folder is not None
     if config.holds == "name":
         # An id may hold a slash: it is written as in a URL.
-        names = [f"{stem}{end}" for stem in dict.fromkeys((quote(entry.item_id, safe=""), entry.item_id)) for end in _ENDINGS]
+        names = [
+            f"{stem}{end}" for stem in dict.fromkeys((quote(entry.item_id, safe=""), entry.item_id)) for end in _ENDINGS
+        ]
         files = [file for name in names if (file := _inside(config.folder, name)) is not None and file.is_file()]
         return Page(_read(files[0], config.max_bytes)) if files else None
     file = _inside(config.folder, entry.value) if isinstance(entry.value, str) else None
@@ -64,7 +66,9 @@ def pages_of_warc(file: Path, wanted: Mapping[str, Any], max_bytes: int) -> Iter
                 if key in wanted:
                     yield key, _page_of_record(record, max_bytes)
     except (ArchiveLoadFailed, EOFError, zlib.error):
-        raise DataError(f"{file}: expected a whole WARC file, found a damaged record; what follows it is not read") from None
+        raise DataError(
+            f"{file}: expected a whole WARC file, found a damaged record; what follows it is not read"
+        ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {reason_of(error)}") from None
 
@@ -109,7 +113,9 @@ def _page_of_record(record: Any, max_bytes: int) -> Page | PageError:
             parts.append(part)
             left -= len(part)
     except Exception as error:  # a damaged transfer encoding fails in many ways
-        return PageError(f"page must be archived whole, got {(str(error).splitlines() or [type(error).__name__])[0][:80]}")
+        return PageError(
+            f"page must be archived whole, got {(str(error).splitlines() or [type(error).__name__])[0][:80]}"
+        )
     if left > 0 and getattr(record.raw_stream, "limit", 0) > 0:
         return PageError("page must be archived whole, got a record that is cut off")
     return Page(b"".join(parts), declared)

@@ -27,7 +27,9 @@ def load_fields_config(model: type[C], file: Path, overrides: Iterable[str], pat
     return config
 
 
-def run_captions(file: Path, data: Path, out: Path | None = None, *, overrides: Iterable[str] = (), seed: int = 0) -> dict[str, Any]:
+def run_captions(
+    file: Path, data: Path, out: Path | None = None, *, overrides: Iterable[str] = (), seed: int = 0
+) -> dict[str, Any]:
     """Run the captions stage of a YAML file; returns its manifest with its folder under "folder".
 
     data: a data stage's folder or a run folder. out: the stage's folder; default: captions/ beside the data stage's.
@@ -39,7 +41,9 @@ def run_captions(file: Path, data: Path, out: Path | None = None, *, overrides: 
     config = load_fields_config(CaptionsConfig, file, overrides, paths)
     data = data_folder(data)
     inputs = caption_inputs(config, data, seed=seed)
-    return _run("captions", config, data, out, inputs, seed, lambda folder: caption_items(config, data, folder, seed=seed))
+    return _run(
+        "captions", config, data, out, inputs, seed, lambda folder: caption_items(config, data, folder, seed=seed)
+    )
 
 
 def run_links(file: Path, data: Path, out: Path | None = None, *, overrides: Iterable[str] = ()) -> dict[str, Any]:
