@@ -19,6 +19,7 @@ from pertinent.captions import build as build_module
 from pertinent.captions.model import ModelCaptioner
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError, DataError, ModelError
+from pertinent.pipeline.fields import run_captions
 from pertinent.types import StageResult
 
 COLOURS = ["red", "blue", "green", "orange", "purple", "teal", "gold", "navy", "pink", "grey"]
@@ -373,9 +374,7 @@ def start(config: Path, data: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(config: Path, data: Path, out: Path) -> None:
-    process = start(config, data, out)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error.decode()
+    run_captions(config, data, out)
 
 
 def result_of(out: Path) -> dict[str, bytes]:
@@ -451,7 +450,9 @@ def test_a_local_model_killed_at_random_points_ends_in_the_same_bytes(
         }
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**tree, "images": {"folder": str(tmp_path / "images")}}))
     started = time.monotonic()
-    finish(tmp_path / "whole.yaml", data, tmp_path / "whole")
+    whole = start(tmp_path / "whole.yaml", data, tmp_path / "whole")
+    _, error = whole.communicate(timeout=120)
+    assert whole.returncode == 0, error.decode()
     seconds = time.monotonic() - started
     for _ in range(5):
         process = start(tmp_path / "killed.yaml", data, tmp_path / "killed")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ def captioner(server: Any, **changes: Any) -> EndpointCaptioner:
 
 
 def test_each_picture_is_sent_as_a_data_url_and_answered_in_order(server: Any) -> None:
+    server.on_request = lambda: time.sleep(0.1)
     said = captioner(server, endpoint={"concurrency": 3}).caption(PICTURES)
     assert len(said) == 10
     for k, text in enumerate(said):

@@ -71,7 +71,8 @@ def print_fields(done: Mapping[str, Any]) -> None:
     """The end of a stage that makes item fields: its folder, its counts, and each reason of the quarantine."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     for name, number in done["counts"].items():
-        console.print(f"{number:>9,}  {name.replace('_', ' ')}")
+        if isinstance(number, int):
+            console.print(f"{number:>9,}  {name.replace('_', ' ')}")
     for reason, number in done["quarantined"].items():
         console.print(f"{number:>9,}  quarantined: {reason}")
     console.print(f"Fields: {done['folder']}/fields.parquet")
