@@ -131,7 +131,10 @@ def _load(folder: Path, config: CaptionsConfig) -> tuple[Any, Any, str]:
     try:
         processor = _processor(folder)
         model, report = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, config.precision), output_loading_info=True
+            folder,
+            dtype=getattr(torch, config.precision),
+            output_loading_info=True,
+            trust_remote_code=False,  # left out, it would ask the person at the terminal
         )
     except Exception as error:  # transformers raises many kinds on a folder that it cannot read
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -146,7 +149,7 @@ def _processor(folder: Path) -> Any:
     """The folder's processor; of an encoder-decoder, which may have none, its two halves."""
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         processor = _Halves(AutoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
     if processor.tokenizer.pad_token is None:
