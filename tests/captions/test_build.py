@@ -133,6 +133,10 @@ def test_files_urls_and_bytes_of_one_picture_are_asked_once(
     result = run(endpoint_config(server, tmp_path, images=images), data, tmp_path / "bytes")
     assert len(server.asked) == 2  # all are in the cache
     assert fields(tmp_path / "bytes") == {"a": [found["a"][0], found["c"][0]]}
+    assert caption_inputs(endpoint_config(server, tmp_path, images=images), data, seed=0).keys() == {
+        "captioner",
+        "table",
+    }
     assert result.counts["rows_of_unknown_items"] == 1
 
 

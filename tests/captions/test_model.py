@@ -59,6 +59,17 @@ def test_one_picture_that_the_model_cannot_take_costs_itself_alone(
     assert [*said[:1], *said[2:]] == [*whole[:1], *whole[2:]]
 
 
+def test_a_model_that_can_take_no_picture_ends_the_stage(tiny_blip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(*arguments: Any) -> Any:
+        raise TypeError("unexpected keyword")
+
+    monkeypatch.setattr(ModelCaptioner, "_generate", generate)
+    found = "image must be one that the model can take, got unexpected keyword"
+    with pytest.raises(ModelError, match=f"could caption none of 12 images; the first: {found}"):
+        ModelCaptioner(config(tiny_blip)).caption(PICTURES * 2)
+    assert len(ModelCaptioner(config(tiny_blip)).caption(PICTURES)) == 6  # of a few nothing can be told
+
+
 def test_settings_tell_models_and_prompts_apart(tiny_blip: Path, tmp_path: Path) -> None:
     settings = ModelCaptioner(config(tiny_blip)).settings
     assert settings == ModelCaptioner(config(tiny_blip, batch_size=2)).settings

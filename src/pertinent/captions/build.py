@@ -107,7 +107,9 @@ def caption_inputs(config: CaptionsConfig, data: Path, *, seed: int) -> dict[str
     """
     column = _open(config, data)
     settings = _captioner(config, seed, threading.Event()).settings
-    inputs = {"images": _stats(config, column), "captioner": sha256_of_json(settings)}
+    inputs = {"captioner": sha256_of_json(settings)}
+    if not column.holds_bytes:  # such a column may be larger than memory, and is in the table's hash
+        inputs["images"] = _stats(config, column)
     return inputs if column.table is None else {**inputs, "table": sha256_of_file(column.table)}
 
 

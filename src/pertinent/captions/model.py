@@ -13,6 +13,7 @@ from pertinent.captions.images import ImageError, Picture
 from pertinent.errors import ConfigError, ModelError
 
 _EDGE_BYTES = 2**20  # read at each end of a weights file for the fingerprint
+_MIN_PICTURES_TO_JUDGE = 8  # of one unit; when the model takes none of so many, the fault is not theirs
 _FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors")
 
 
@@ -40,7 +41,8 @@ class ModelCaptioner:
     def caption(self, pictures: Sequence[Picture]) -> list[str | ImageError]:
         """What the model says of each picture, or why it said nothing.
 
-        A batch that fails is done again picture by picture, so that one picture costs itself alone.
+        A batch that fails is done again picture by picture, so that one picture costs itself alone. Raises ModelError
+        where of many pictures the model can take none, or its folder cannot be loaded.
         """
         found: list[str | ImageError] = []
         for start in range(0, len(pictures), self._config.batch_size):
@@ -51,6 +53,8 @@ class ModelCaptioner:
                 raise
             except Exception:  # out of memory, or a picture that the processor cannot take (one pixel wide, say)
                 found += [self._alone(picture) for picture in batch]
+        if len(found) >= _MIN_PICTURES_TO_JUDGE and all(isinstance(said, ImageError) for said in found):
+            raise ModelError(f"{self._folder}: could caption none of {len(found)} images; the first: {found[0]}")
         return found
 
     def _alone(self, picture: Picture) -> str | ImageError:

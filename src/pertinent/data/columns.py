@@ -41,11 +41,13 @@ class Column:
     """A column of texts or bytes (also in lists, or as ``{bytes, path}``, the form of Hugging Face image columns).
 
     file: the name shown in messages. table: the user's table that it is of; None where it is of the items.
+    holds_bytes: whether it may hold bytes, not texts alone.
     item_ids: String, of every row, null where the row's item is not among the items.
     """
 
     file: str
     table: Path | None
+    holds_bytes: bool
     item_ids: pl.Series
     _values: pl.LazyFrame
 
@@ -92,7 +94,8 @@ def open_column(config: ColumnConfig, column: str, items: pl.DataFrame, items_fi
         raise DataError(
             f"{file}: expected ids of items in {config.id_column!r}, found none, such as {ids.item(0, 0)!r}"
         )
-    return Column(file.name, config.table, known["item_id"], frame.select(column))
+    holds_bytes = "Binary" in str(schema[column])  # at whatever depth
+    return Column(file.name, config.table, holds_bytes, known["item_id"], frame.select(column))
 
 
 def slices(n_rows: int, size: int) -> Iterator[tuple[int, int]]:
