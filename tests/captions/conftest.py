@@ -164,7 +164,8 @@ def tiny_vit_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Server:
     """A server on 127.0.0.1: GET gives files, POST .../chat/completions captions what it is sent.
 
-    faults: a queue a path; each request takes one: an int is a status, "hang", "malformed", "cut", "drip", or a
+    faults: a queue a path; each request takes one: an int is a status, "hang", "stall", "malformed", "cut",
+    "reset", "drip", or a
     dict of headers with "status". caption: from the picture sent to the text said.
     """
 
@@ -249,6 +250,9 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 server.released.wait(30)
             elif fault == "malformed":
                 self.give(200, b'{"choices": [{"message"', {"Content-Type": "application/json"})
+            elif fault == "stall":
+                self.give(200, b'{"choices"', {"Content-Length": "1000", "Content-Type": "image/png"})
+                server.released.wait(30)
             elif fault == "cut":
                 self.give(200, b'{"choices"', {"Content-Length": "1000", "Content-Type": "image/png"})
             elif fault == "reset":

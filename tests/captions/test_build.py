@@ -458,7 +458,7 @@ def test_a_local_model_killed_at_random_points_ends_in_the_same_bytes(
     _, error = whole.communicate(timeout=120)
     assert whole.returncode == 0, error.decode()
     seconds = time.monotonic() - started
-    for _ in range(5):
+    for _ in range(3):
         process = start(tmp_path / "killed.yaml", data, tmp_path / "killed")
         time.sleep(seconds * (0.5 + 0.5 * draws.random()))
         process.send_signal(signal.SIGKILL)

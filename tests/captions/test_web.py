@@ -124,6 +124,7 @@ def test_a_packed_body_is_refused() -> None:
         ("cut", "image must come whole, got a cut-off answer", True),
         ("reset", "image must come whole, got a cut-off answer", True),
         ("hang", "image must come within 0.3 s, got a timeout", True),
+        ("stall", "image must come within 0.3 s, got a timeout", True),  # in the midst of the body
         ("drip", "image must come within 0.3 s, got a timeout", True),  # each read is short: only the whole is long
     ],
 )
@@ -131,7 +132,7 @@ def test_faults(server: Any, fault: Any, expected: str, transient: bool) -> None
     server.faults["/x"] = [fault]
     started = time.monotonic()
     with pytest.raises(WebError) as error:
-        request("GET", f"{server.url}/x", limits(timeout_s=0.3 if fault in ("hang", "drip") else 5.0))
+        request("GET", f"{server.url}/x", limits(timeout_s=0.3 if fault in ("hang", "stall", "drip") else 5.0))
     assert str(error.value) == expected
     assert error.value.transient is transient
     assert time.monotonic() - started < 3

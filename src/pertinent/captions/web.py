@@ -124,14 +124,15 @@ def _once(
         connection.request(method, _target(url), body, {"User-Agent": USER_AGENT, **headers})
         with connection.getresponse() as response:
             answer = _read(response, limits)
-        if (
-            time.monotonic() >= deadline_s
-        ):  # shut in the midst of the head or of a body of untold length, it seems whole
+        # Shut in the midst of the head, or of a body of untold length, it seems whole.
+        if time.monotonic() >= deadline_s:
             raise timeout
         return answer
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (WebError, OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= deadline_s or isinstance(error, TimeoutError):
             raise timeout from None
+        if isinstance(error, WebError):
+            raise
         raise WebError(f"{limits.what} must come whole, got {_reason(error)}", transient=True) from None
     finally:
         watchdog.cancel()
