@@ -217,7 +217,7 @@ def test_whatever_is_wrong_with_an_image_costs_its_row_only(
         line_of["lost"]: "image must be answered with status 200, got 404",
         line_of["busy"]: "image must be answered with status 200, got 429",
         line_of["refused"]: "caption must describe the image, got a refusal \"I'm sorry, I can't help.\"",
-        line_of["scheme"]: "image must be a readable file, got No such file or directory",
+        line_of["scheme"]: "image must be an http or https URL or a file, got 'ftp://shop.test/x.png'",
     }
     assert result.counts["images"] == 15
     assert sum((result.quarantined or {}).values()) == 12
@@ -351,6 +351,15 @@ def test_wrong_input_is_one_line(
 def test_no_image_at_all(server: Any, tmp_path: Path, write_data: Any) -> None:
     data = write_data(tmp_path / "data", {"a": None, "b": None})
     with pytest.raises(DataError, match=r"items.parquet: expected images in column 'image', found none"):
+        run(endpoint_config(server, tmp_path), data, tmp_path / "out")
+
+
+def test_without_pillow_the_extra_is_named(
+    server: Any, tmp_path: Path, write_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_data(tmp_path / "data", {"a": None})
+    monkeypatch.setattr("pertinent.captions.images.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"caption: expected Pillow, found none: pip install 'pertinent\[caption\]'"):
         run(endpoint_config(server, tmp_path), data, tmp_path / "out")
 
 

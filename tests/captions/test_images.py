@@ -138,6 +138,9 @@ def test_a_file_lies_inside_the_folder(tmp_path: Path) -> None:
     for outside in ("../secret", str(tmp_path / "secret"), "/etc/passwd", "a\0b", "../images2/a.png"):
         with pytest.raises(ImageError, match=r"image must be a file inside images.folder, got "):
             load_bytes(outside, config, limits)
+    for other in ("file:///etc/passwd", "s3://bucket/a.png", "data:image/png;base64,AAAA"):
+        with pytest.raises(ImageError, match="image must be an http or https URL or a file, got "):
+            load_bytes(other, config, limits)
     with pytest.raises(ImageError, match="image must be a readable file, got No such file or directory"):
         load_bytes("none.png", config, limits)
     (folder / "b.png").write_bytes(b"abcd")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 from pertinent.captions.config import CaptionsConfig
 from pertinent.captions.images import ImageError, Picture
 from pertinent.captions.model import ModelCaptioner, find_model
-from pertinent.errors import ModelError
+from pertinent.errors import ConfigError, ModelError
 
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 10), (5, 5, 5), (250, 250, 250)]
 PICTURES = [Picture(f"{k:064x}", Image.new("RGB", (40, 30 + k), colour)) for k, colour in enumerate(COLOURS)]
@@ -110,6 +111,12 @@ def test_a_name_that_cannot_be_had_is_one_line(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message) as error:
         find_model(name)
     assert "\n" not in str(error.value)
+
+
+def test_without_the_training_stack_it_is_named(tiny_blip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match="expected the training stack for a local model, found no transformers"):
+        ModelCaptioner(config(tiny_blip)).caption(PICTURES[:1])
 
 
 def test_folders_that_are_no_captioner(tmp_path: Path, tiny_blip: Path, tiny_backbone: Path) -> None:

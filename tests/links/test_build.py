@@ -288,6 +288,16 @@ def test_a_config_that_does_not_fit_is_one_line(pages: dict[str, Any], message: 
     assert str(error.value) == message
 
 
+def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_data(tmp_path / "data", ["a"])
+    absent = ("trafilatura", "warcio")
+    monkeypatch.setattr(build_module, "find_spec", lambda name: None if name in absent else name)
+    with pytest.raises(
+        ConfigError, match=r"links: expected the extra links, found no trafilatura, warcio: pip install "
+    ):
+        run(config_of({"folder": str(tmp_path)}), data, tmp_path / "out")
+
+
 def test_wrong_columns_and_folders(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", ["a"], html=[page("A")], count=[3])
     with pytest.raises(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,8 @@ def load_bytes(value: str | bytes, config: ImagesConfig, limits: Limits) -> byte
 
 def file_of(value: str, config: ImagesConfig) -> Path:
     """The file that a text names, inside the folder of images. Raises ImageError."""
+    if re.match(r"[a-z][a-z0-9+.-]+:(//|image/)", value, re.IGNORECASE):
+        raise ImageError(f"image must be an http or https URL or a file, got {value[:100]!r}")
     if config.folder is None:
         raise ImageError(f"image must be an http or https URL, for images.folder is not set, got {value[:100]!r}")
     folder = config.folder.absolute()

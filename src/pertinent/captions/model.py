@@ -44,13 +44,13 @@ class ModelCaptioner:
         A batch that fails is done again picture by picture, so that one picture costs itself alone. Raises ModelError
         where of many pictures the model can take none, or its folder cannot be loaded.
         """
+        if self._loaded is None:
+            self._loaded = _load(self._folder, self._config)
         found: list[str | ImageError] = []
         for start in range(0, len(pictures), self._config.batch_size):
             batch = pictures[start : start + self._config.batch_size]
             try:
                 found += self._generate(batch)
-            except ModelError:
-                raise
             except Exception:  # out of memory, or a picture that the processor cannot take (one pixel wide, say)
                 found += [self._alone(picture) for picture in batch]
         if len(found) >= _MIN_PICTURES_TO_JUDGE and all(isinstance(said, ImageError) for said in found):
@@ -67,8 +67,7 @@ class ModelCaptioner:
     def _generate(self, pictures: Sequence[Picture]) -> list[str]:
         import torch
 
-        if self._loaded is None:
-            self._loaded = _load(self._folder, self._config)
+        assert self._loaded is not None
         model, processor, device = self._loaded
         prompt, chat = self._config.prompt, _is_chat(processor)
         images = [picture.image for picture in pictures]
