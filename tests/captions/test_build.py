@@ -104,6 +104,7 @@ def test_a_cached_caption_needs_no_model(
     config = parse_config(CaptionsConfig, {**tree, "images": {"folder": str(tmp_path / "images")}}, "x")
     run(config, data, tmp_path / "first")
     monkeypatch.setattr("pertinent.captions.model._load", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr(build_module, "decode", lambda *arguments: pytest.fail("decoded"))
     run(config, data, tmp_path / "second")
     assert everything(tmp_path / "first") == everything(tmp_path / "second")
 

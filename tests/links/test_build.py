@@ -157,7 +157,7 @@ def test_pages_of_warc_files(tmp_path: Path, packed: bool) -> None:
     chunked = b"5\r\n<titl\r\n" + b"11\r\ne>Chunked</title>\r\n" + b"0\r\n\r\n"
     first = warc(
         [
-            ("http://shop.test/a", "404 Not Found", html, b"<title>404</title>"),
+            ("http://shop.test/a", "404 Not Found", html, b"<title>Our bestsellers</title>"),
             ("http://shop.test/a", "200 OK", html, russian),
             ("http://shop.test/a", "200 OK", html, b"<title>Later</title>"),
             ("http://shop.test/b", "301 Moved", {"Location": "/a"}, b""),

@@ -34,6 +34,8 @@ def test_the_parts_come_in_the_stated_order(product_page: str) -> None:
     assert found.link_description.startswith(order[0])
     for absent in ("Cookies", "Home", "Harrow bench", "1290"):
         assert absent not in found.link_description
+    assert found.lead is not None
+    assert found.lead.startswith("The Harrow dining table seats")  # not the heading once more
     assert found.metadata.thing is not None
     assert (found.metadata.thing.price, found.metadata.thing.currency) == ("1290", "EUR")
 
@@ -51,6 +53,14 @@ def test_the_parts_come_in_the_stated_order(product_page: str) -> None:
 )
 def test_titles(head: str, title: str) -> None:
     assert read_page(f"<html><head>{head}</head><body><h1>Heading</h1></body></html>", CONFIG).link_title == title
+
+
+@pytest.mark.parametrize("first", ["An oak table for eight, oiled.", "AN OAK TABLE FOR EIGHT, oiled."])
+def test_a_shorter_part_after_a_longer_one_is_left_out(first: str) -> None:
+    head = (
+        f"<meta property='og:description' content='{first}'><meta name='description' content='An oak table for eight…'>"
+    )
+    assert read_page(f"<html><head><title>T</title>{head}</head></html>", CONFIG).link_description == first
 
 
 def test_a_part_that_an_earlier_one_holds_is_not_said_twice() -> None:
