@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from pertinent.captions import CaptionsConfig
 from pertinent.config import Config, load_config
 from pertinent.errors import ConfigError
+from pertinent.links import LinksConfig
 from pertinent.pipeline import load_run_config
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+FIELD_STAGES: dict[str, type[Config]] = {"captions": CaptionsConfig, "links": LinksConfig}
+EVERY = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
+CONFIGS = [file for file in EVERY if file.parent.name not in FIELD_STAGES]
 
 
 class Inner(Config):
@@ -36,6 +40,15 @@ def test_every_shipped_config_loads(file: Path, tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).mkdir()
     monkeypatch.setenv("PERTINENT_DATA", str(tmp_path))
     assert load_run_config(file).name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted({*EVERY} - {*CONFIGS}), ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_shipped_config_of_a_stage_that_makes_fields_loads(file: Path) -> None:
+    load_config(FIELD_STAGES[file.parent.name], file)
+
+
+def test_each_stage_that_makes_fields_has_a_config() -> None:
+    assert {file.parent.name for file in EVERY} >= FIELD_STAGES.keys()
 
 
 def test_an_override_reaches_a_nested_key(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_a_bundle_from_another_version(fails: Run, tmp_path: Path) -> None:
         (("run", "nowhere.yaml"), "nowhere.yaml: no such config file"),
         (("score", "nowhere", "--query", "x"), "nowhere: expected a bundle or a run folder"),
         (("score", "nowhere"), "expected either a file of pairs or --query, found neither"),
+        (("caption", "nowhere.yaml", "."), "nowhere.yaml: no such config file"),
+        (("links", "nowhere.yaml", "."), "nowhere.yaml: no such config file"),
         (("import", "netflix", "-", "out"), "expected one of homedepot, esci, pinboard, found netflix"),
     ],
 )

@@ -176,6 +176,31 @@ def test_import_makes_a_folder_that_validates(pertinent: Command, tmp_path: Path
     assert pertinent("validate", config)["ok"] is True
 
 
+def test_links_and_caption_work_on_a_finished_run(pertinent: Command, finished_run: Any, tmp_path: Path) -> None:
+    for item in ("red-oak-sofa", "blue-oak-rug"):
+        (tmp_path / f"{item}.html").write_text(f"<title>The {item}</title>")
+    (tmp_path / "links.yaml").write_text("pages: {folder: .}")
+    told = pertinent("links", tmp_path / "links.yaml", finished_run.folder, "--out", tmp_path / "links")
+    assert told["counts"]["items_with_link_text"] == 2
+    fields = pl.read_parquet(Path(told["folder"]) / "fields.parquet")
+    assert fields["link_title"].to_list() == ["The blue-oak-rug", "The red-oak-sofa"]
+    # No call is made, for the only image is not there.
+    (tmp_path / "photos.csv").write_text("item_id,image\nred-oak-sofa,nowhere.png\n")
+    (tmp_path / "captions.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "none"},
+                "images": {"table": "photos.csv", "folder": "."},
+                "cache": str(tmp_path / "cache"),
+            }
+        )
+    )
+    told = pertinent("caption", tmp_path / "captions.yaml", finished_run.folder, "--out", tmp_path / "captions")
+    assert told["counts"]["images"] == 1
+    assert told["quarantined"] == {"image must be a readable file": 1}
+    assert pl.read_parquet(tmp_path / "captions" / "fields.parquet").height == 0
+
+
 # As `pertinent run` at work on its first stage, for as long as it is let.
 SLOW_RUN = """
 import sys, time

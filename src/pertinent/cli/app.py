@@ -54,10 +54,12 @@ def _root(
 def main() -> None:
     """Entry point of the console script."""
     from pertinent.cli import (  # noqa: F401  each registers its command
+        caption,
         doctor,
         evaluate,
         importing,
         init,
+        links,
         report,
         run,
         score,
@@ -80,6 +82,6 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    continues = "; the same command continues from here" if sys.argv[1:2] == ["run"] else ""
+    continues = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["caption"], ["links"]) else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

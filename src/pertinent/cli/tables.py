@@ -67,6 +67,17 @@ def print_differences(differences: Mapping[str, Any]) -> None:
         console.print(table)
 
 
+def print_fields(done: Mapping[str, Any]) -> None:
+    """The end of a stage that makes item fields: its folder, its counts, and each reason of the quarantine."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for name, number in done["counts"].items():
+        if isinstance(number, int):
+            console.print(f"{number:>9,}  {name.replace('_', ' ')}")
+    for reason, number in done["quarantined"].items():
+        console.print(f"{number:>9,}  quarantined: {reason}")
+    console.print(f"Fields: {done['folder']}/fields.parquet")
+
+
 def _print_languages(languages: Mapping[str, Any], systems: list[str], metric: str, console: Console) -> None:
     table = Table(title=f"{_shown(metric)} by language of the query", title_justify="left")
     table.add_column("system")
