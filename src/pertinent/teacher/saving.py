@@ -38,6 +38,7 @@ from pertinent.teacher.precision import wants_bfloat16
 FORMAT = 2
 SETTINGS = "teacher.json"
 _PROBE = (("red sofa", "title: Red velvet sofa"), ("диван", "title: Oak table | brand: Ikea"), ("", ""))
+_SEGMENTED_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # transformers' tokenizer gives two by default
 _PROBE_TOLERANCE = 1e-3  # in logits: float32 on another processor differs by about 1e-5, a lost head by 0.1
 
 
@@ -151,7 +152,7 @@ def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loade
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     budgets = (settings["max_tokens"], settings["max_query_tokens"])
     if settings["template"] is None:
-        pairs = PairEncoder.of_encoder(tokenizer, *budgets)
+        pairs = PairEncoder.of_encoder(tokenizer, *budgets, segments=network.config.segments)
     else:
         pairs = PairEncoder.of_decoder(tokenizer, settings["template"], *budgets)
     calibration = Calibration.from_dict(settings["calibration"], n_grades)
@@ -210,6 +211,7 @@ def _tokenizer_config(trained: Trained) -> dict[str, Any]:
         "model_max_length": trained.pairs.max_tokens,
         "pad_token": tokenizer.id_to_token(trained.pad_id),
         "padding_side": "right",
+        **({} if trained.pairs.segments is None else {"model_input_names": _SEGMENTED_INPUTS}),
     }
 
 

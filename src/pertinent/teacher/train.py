@@ -14,6 +14,7 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 from peft import PeftModel
 from tokenizers import Tokenizer
+from transformers import PreTrainedConfig
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
@@ -28,7 +29,7 @@ from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder, CrossEncoderConfig
 from pertinent.teacher.engines import TorchEngine
 from pertinent.teacher.model import score_rows
-from pertinent.teacher.pairs import PairEncoder, load_tokenizer
+from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
 from pertinent.teacher.saving import Trained, save_ensemble, save_teacher
@@ -91,7 +92,18 @@ def new_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: 
             module.p = config.dropout
     encoder.config.use_cache = False
     pooling = config.pooling or ("last" if architecture_of(encoder.config.model_type) == "decoder" else "mean")
-    return CrossEncoder(CrossEncoderConfig.of(encoder.config, pooling, config.head, n_grades), encoder)
+    segments = reads_segments(encoder.config, backbone.tokenizer_file)
+    made = CrossEncoderConfig.of(encoder.config, pooling, config.head, n_grades, segments=segments)
+    return CrossEncoder(made, encoder)
+
+
+def reads_segments(encoder: PreTrainedConfig, tokenizer_file: Path) -> bool:
+    """Whether a language model was pretrained to tell the two texts of a pair apart by their type ids.
+
+    It was if it has vectors for two types or more and its tokenizer's own template marks the second text: BERT and its
+    kin. XLM-R's template marks none, nor does that of multilingual-e5-small, a BERT that was pretrained with zeros.
+    """
+    return (getattr(encoder, "type_vocab_size", None) or 0) >= 2 and marks_segments(load_tokenizer(tokenizer_file))
 
 
 def prepare_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: int) -> PreparedNetwork:
@@ -106,7 +118,7 @@ def prepare_network(backbone: Backbone, config: TeacherConfig, n_grades: int, se
     if architecture == "decoder":
         pairs = PairEncoder.of_decoder(tokenizer, config.template, *budgets)
     else:
-        pairs = PairEncoder.of_encoder(tokenizer, *budgets)
+        pairs = PairEncoder.of_encoder(tokenizer, *budgets, segments=network.config.segments)
     positions = getattr(network.config.encoder, "max_position_embeddings", None)
     if positions is not None and (padding := position_padding(network.encoder)) is not None:
         positions -= padding + 1

@@ -22,7 +22,7 @@ from pertinent.files import read_json, write_json
 from pertinent.progress import Progress, say
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder
-from pertinent.teacher.pairs import pad_batch
+from pertinent.teacher.pairs import batch_inputs
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows
 
@@ -247,8 +247,7 @@ def _trainer(
         arguments._n_gpu = 1  # one process drives one GPU: torchrun uses the others
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        input_ids, attention_mask = pad_batch([row["ids"] for row in batch], pad_id)
-        made = {"input_ids": input_ids, "attention_mask": attention_mask}
+        made = batch_inputs([row["ids"] for row in batch], pad_id, segments=network.config.segments)
         made["target_probs"] = torch.from_numpy(np.stack([row["target_probs"] for row in batch]))
         made["pairs"] = torch.tensor([row["pair"] for row in batch])
         if batch[0]["weight"] is not None:
