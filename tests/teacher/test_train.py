@@ -18,7 +18,9 @@ from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json
 from pertinent.teacher import cross_encoder, trainer
 from pertinent.teacher.backbones import resolve_backbone
+from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
+from pertinent.teacher.model import score_rows
 from pertinent.teacher.saving import load_teacher
 from pertinent.teacher.train import train_teacher
 from pertinent.types import StageResult
@@ -252,6 +254,31 @@ def test_adapters_train_fewer_weights_and_save_the_whole(train: Train, config_of
     adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert counts["n_trained_parameters"] == sum(value.numel() for value in adapter.values())
     assert counts["n_parameters"] == sum(value.numel() for value in load_file(tmp_path / "model.safetensors").values())
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_four_bit_teacher_is_calibrated_as_the_merged_network_that_is_saved(
+    train: Train, config_of: ConfigOf, stages: Stages, tmp_path: Path, precision: str
+) -> None:
+    """In the arithmetic that will score, which is not that of bitsandbytes' 4-bit layers."""
+    counts = train("llama-64", tmp_path, config_of(tuning="qlora", precision=precision)).counts
+    teacher = load_teacher(tmp_path)
+    (member,) = teacher.members
+    queries, texts, grades = dev_pairs(stages)
+    rows = member.pairs.encode(queries, texts).rows
+    logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens)
+    expected = Calibration.fit("softmax", logits, grades, 3)
+    assert member.calibration == expected
+    assert counts["calibration"] == expected.to_dict()
+    probs = teacher.score(queries, texts)
+    assert counts["dev_loss"] == pytest.approx(log_loss(grades, probs), abs=1e-6)
+    assert counts["dev_auroc"] == pytest.approx(mean_auroc(grades, probs), abs=1e-6)
+    log_losses = counts["calibration_error"]["all"]["log_loss"], read_json(tmp_path / "history.json")[-1]["dev_loss"]
+    assert log_losses[0] == pytest.approx(counts["dev_loss"], abs=1e-4)
+    assert abs(log_losses[1] - counts["dev_loss"]) > 1e-6  # what training judged were other logits
+    card = (tmp_path / "README.md").read_text()
+    assert f"| all | 12 | {counts['calibration_error']['all']['accuracy']:.3f} |" in card
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_checkpoint(

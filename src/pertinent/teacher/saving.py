@@ -91,6 +91,13 @@ def save_teacher(trained: Trained, folder: Path, card: str) -> CrossEncoder:
     return plain
 
 
+def recalibrate(folder: Path, calibration: Calibration, card: str) -> None:
+    """Give a teacher folder another calibration, and the model card that tells of it."""
+    settings = read_json(folder / SETTINGS)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_json(folder / SETTINGS, {**settings, "calibration": calibration.to_dict()})
+
+
 def save_ensemble(members: list[str], folder: Path) -> None:
     """Make ``folder``, which holds the teacher folders named, one teacher whose probabilities are their mean."""
     settings = {name: read_json(folder / name / SETTINGS) for name in members}

@@ -20,7 +20,7 @@ from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json, read_parquet, write_json
-from pertinent.progress import say
+from pertinent.progress import progress, say
 from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
 from pertinent.teacher.calibration import Calibration
@@ -32,7 +32,7 @@ from pertinent.teacher.model import score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
-from pertinent.teacher.saving import Trained, save_ensemble, save_teacher
+from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
 from pertinent.teacher.trainer import CHECKPOINTS, HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.types import StageResult
@@ -171,6 +171,11 @@ def _train_member(
     grades = dev["grade"].to_numpy()
     calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
     report = calibration_report(dev, dev_logits, calibration, n_grades)
+    judged = {key: read_json(out / HISTORY)[-1][key] for key in _JUDGED}
+
+    def card() -> str:
+        return model_card(dataset, config, backbone.description, train.height, report)
+
     trained = Trained(
         network=made.network,
         adapters=made.adapters,
@@ -183,9 +188,20 @@ def _train_member(
         backbone=backbone.description,
         template=config.template if made.architecture == "decoder" else None,
     )
-    saved = save_teacher(trained, out, model_card(dataset, config, backbone.description, train.height, report))
+    saved = save_teacher(trained, out, card())
     np.save(out / TOKEN_VECTORS, static_vectors(saved.encoder), allow_pickle=False)
-    last = read_json(out / HISTORY)[-1]
+    sizes = {
+        "n_parameters": sum(p.numel() for p in saved.parameters()),
+        "n_trained_parameters": sum(p.numel() for p in (made.adapters or saved).parameters() if p.requires_grad),
+    }
+    if config.tuning == "qlora":
+        # Training judged the network of 4-bit weights; the one that is saved, and scores, is the merged one.
+        del trained, saved
+        dev_logits = _saved_logits(out, dev_pairs.rows)
+        calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
+        report = calibration_report(dev, dev_logits, calibration, n_grades)
+        judged = _dev_figures(dev_logits, grades, calibration)
+        recalibrate(out, calibration, card())
     counts = {
         "train_rows": train.height,
         "train_queries": train["query_id"].n_unique(),
@@ -194,9 +210,9 @@ def _train_member(
         "dev_rows_cut": dev_pairs.n_cut,
         "backbone": backbone.description,
         "precision": "bfloat16" if wants_bfloat16(config.precision, _device()) else "float32",
-        "n_parameters": sum(p.numel() for p in saved.parameters()),
-        "n_trained_parameters": sum(p.numel() for p in (made.adapters or saved).parameters() if p.requires_grad),
-        **{key: last[key] for key in ("loss", *_JUDGED)},
+        **sizes,
+        "loss": read_json(out / HISTORY)[-1]["loss"],
+        **judged,
         "calibration": calibration.to_dict(),
         "calibration_error": report,
     }
@@ -235,10 +251,7 @@ def _dev_logits(
         judged[:] = [logits]
         if not np.isfinite(logits).all():
             raise ModelError("teacher: the model gives NaN; lower teacher.learning_rate or set precision: float32")
-        probs = Calibration.fit(config.head, logits, grades, n_grades).probabilities(logits)
-        loss = log_loss(grades, probs)
-        assert loss is not None
-        return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
+        return _dev_figures(logits, grades, Calibration.fit(config.head, logits, grades, n_grades))
 
     train_network(made.network, made.adapters or made.network, rows, config, pad_id, out, seed=seed, judge=judge)
     # The last step is always judged: only a run continued after it has nothing yet.
@@ -248,6 +261,20 @@ def _dev_logits(
     if vocabulary is not None:
         vocabulary.swap_out()
     return logits
+
+
+def _saved_logits(folder: Path, ids: list[list[int]]) -> NDArray[np.float32]:
+    """Logits of pairs by the teacher of a folder, as it will score them."""
+    (member,) = load_teacher(folder).members
+    with progress("teacher: calibrate", len(ids), "pairs") as bar:
+        return score_rows(member.engine, ids, member.pad_id, member.batch_tokens, bar)
+
+
+def _dev_figures(logits: NDArray[np.float32], grades: NDArray[np.int64], calibration: Calibration) -> dict[str, float]:
+    probs = calibration.probabilities(logits)
+    loss = log_loss(grades, probs)
+    assert loss is not None
+    return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
 
 
 def _scores_of(
