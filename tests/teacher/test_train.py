@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from pertinent.errors import ConfigError, DataError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json
-from pertinent.teacher import cross_encoder, trainer
+from pertinent.teacher import trainer
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
@@ -279,47 +277,6 @@ def test_a_four_bit_teacher_is_calibrated_as_the_merged_network_that_is_saved(
     assert abs(log_losses[1] - counts["dev_loss"]) > 1e-6  # what training judged were other logits
     card = (tmp_path / "README.md").read_text()
     assert f"| all | 12 | {counts['calibration_error']['all']['accuracy']:.3f} |" in card
-
-
-def test_a_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_checkpoint(
-    train: Train,
-    config_of: ConfigOf,
-    stages: Stages,
-    undisturbed: tuple[Path, StageResult],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    whole_loss, compute_loss = cross_encoder.cross_entropy, trainer._Trainer.compute_loss
-    batches: list[list[int]] = []
-
-    def noted(self: Any, model: Any, inputs: dict[str, Tensor], *rest: Any, **named: Any) -> Tensor:
-        batches.append(inputs["pairs"].tolist())
-        return compute_loss(self, model, inputs, *rest, **named)
-
-    def breaks(*arguments: Any) -> Tensor:
-        return whole_loss(*arguments) * (math.nan if len(batches) == 7 else 1.0)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(cross_encoder, "cross_entropy", breaks)
-        patched.setattr(trainer._Trainer, "compute_loss", noted)
-        with pytest.raises(ModelError) as stopped:
-            train("bert", tmp_path, config_of(epochs=3))
-    judgments = pl.read_parquet(stages[0] / "judgments.parquet").filter(pl.col("split") == "train")
-    named = [f"{judgments['query'][pair]} -> {judgments['item_id'][pair]}" for pair in batches[-1][:3]]
-    assert str(stopped.value) == (
-        f"teacher: the loss is nan at step 7, in a batch of 8 rows such as {'; '.join(named)}; the last checkpoint is kept. "
-        "Lower teacher.learning_rate or set teacher.precision: float32"
-    )
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-4"]
-    train("bert", tmp_path, config_of(epochs=3))
-    assert largest_difference(tmp_path, undisturbed[0]) <= 1e-6
-
-
-def test_a_model_that_diverges_is_a_model_error(train: Train, config_of: ConfigOf, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"^teacher: the (loss is|model gives) .*[Ll]ower teacher\.learning_rate[^\n]*$"
-    ):
-        train("bert", tmp_path, config_of(learning_rate=1e30, epochs=1))
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "llama"])

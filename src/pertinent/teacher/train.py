@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.card import calibration_report, model_card
+from pertinent.teacher.checkpoints import CHECKPOINTS, NotANumberError, keep_apart, last_good, step_of
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder, CrossEncoderConfig
 from pertinent.teacher.engines import TorchEngine
@@ -33,7 +35,7 @@ from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
 from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
-from pertinent.teacher.trainer import CHECKPOINTS, HISTORY, train_network
+from pertinent.teacher.trainer import HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.types import StageResult
 
@@ -47,17 +49,20 @@ def train_teacher(
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
     member is trained in out/member-K with seed + K, and a finished one found there is kept.
     Also writes token_vectors.npy (see vocabulary.static_vectors) and, in each member's folder, history.json:
-    [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
+    [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}]. Raises ModelError where the loss is not a number: with the rows of
+    the batch, what to change, and the path of the last good checkpoint, which is kept beside ``out``.
     """
     PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
     if config.members == 1:
-        return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
+        with _last_checkpoint_kept(out, stopped_folder(out)):
+            return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
     names = [f"member-{k}" for k in range(config.members)]
     found = []
     for k, name in enumerate(names):
         (out / name).mkdir(exist_ok=True)
         say(f"teacher: member {k + 1} of {config.members}")
-        counts = _train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed)
+        with _last_checkpoint_kept(out / name, stopped_folder(out) / name):
+            counts = _train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed)
         found.append({"seed": seed + k, **{key: counts.get(key) for key in _JUDGED}})
     if not PartialState().is_main_process:
         return StageResult({})
@@ -65,6 +70,26 @@ def train_teacher(
         shutil.copyfile(out / names[0] / shared, out / shared)
     save_ensemble(names, out)
     return StageResult({"members": found, "backbone": backbone.description})
+
+
+def stopped_folder(out: Path) -> Path:
+    """Where the last good checkpoint of a training that failed is kept: beside the stage, whose folder is made anew."""
+    return out.with_name(f"{out.name.removeprefix('.').removesuffix('.partial')}-stopped")
+
+
+@contextmanager
+def _last_checkpoint_kept(out: Path, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except NotANumberError as error:
+        good = last_good(out / CHECKPOINTS)
+        kept = "there is no good checkpoint yet"
+        if good is not None:
+            kept = f"the last good checkpoint, of step {step_of(good):,}, is kept in {keep_apart(good, folder)}"
+        raise ModelError(
+            f"{error}. Lower teacher.learning_rate or set teacher.precision: float32; a changed configuration starts the "
+            f"stage anew; {kept}"
+        ) from None
 
 
 SUMMARY = "summary.json"
@@ -250,7 +275,7 @@ def _dev_logits(
         logits = logits_of()
         judged[:] = [logits]
         if not np.isfinite(logits).all():
-            raise ModelError("teacher: the model gives NaN; lower teacher.learning_rate or set precision: float32")
+            raise NotANumberError("teacher: the logits of dev pairs are not all numbers after an epoch")
         return _dev_figures(logits, grades, Calibration.fit(config.head, logits, grades, n_grades))
 
     train_network(made.network, made.adapters or made.network, rows, config, pad_id, out, seed=seed, judge=judge)
