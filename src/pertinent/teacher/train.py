@@ -35,6 +35,7 @@ from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
 from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
+from pertinent.teacher.trackers import require_trackers
 from pertinent.teacher.trainer import HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.types import StageResult
@@ -52,6 +53,7 @@ def train_teacher(
     [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}]. Raises ModelError where the loss is not a number: with the rows of
     the batch, what to change, and the path of the last good checkpoint, which is kept beside ``out``.
     """
+    require_trackers(config.trackers)
     PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
     if config.members == 1:
         with _last_checkpoint_kept(out, stopped_folder(out)):

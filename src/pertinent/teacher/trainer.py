@@ -25,9 +25,11 @@ from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.pairs import batch_inputs
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows
+from pertinent.teacher.trackers import TRACKERS, logging_under
 
 HISTORY = "history.json"
 _AVERAGE = "average.safetensors"
+_LOG_STEPS = 50  # optimiser steps between two values that a tracker gets
 _SHOWN_ROWS = 3  # pairs named when the loss is not a number
 
 Judge = Callable[[], dict[str, float]]
@@ -55,8 +57,9 @@ def train_network(
         if processes.is_main_process:
             keep_complete(out / CHECKPOINTS)
     average = _Average(trained, config.ema) if config.ema else None
-    trainer = _trainer(network, trained, rows, config, pad_id, out, seed, judge, average)
-    trainer.train(resume_from_checkpoint=bool(list((out / CHECKPOINTS).glob("checkpoint-*"))))
+    with logging_under(out / TRACKERS, config.trackers):
+        trainer = _trainer(network, trained, rows, config, pad_id, out, seed, judge, average)
+        trainer.train(resume_from_checkpoint=bool(list((out / CHECKPOINTS).glob("checkpoint-*"))))
     # Mixed precision wrapped the forward pass; what is saved is the plain float32 model.
     trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
     if average is not None:
@@ -231,7 +234,7 @@ def _trainer(
         save_steps=config.checkpoint_steps,
         save_total_limit=2,
         logging_strategy="steps" if config.trackers else "no",
-        logging_steps=50,
+        logging_steps=_LOG_STEPS,
         report_to=list(config.trackers) or "none",
         disable_tqdm=True,
         seed=seed,
