@@ -186,12 +186,48 @@ def test_members_that_are_whole_are_kept_and_the_others_continued(
         assert member == pytest.approx(whole, abs=1e-6)
     for k in range(2):
         assert largest_difference(out / f"member-{k}", tmp_path / "whole" / f"member-{k}") <= 1e-6
+    figures, expected = (told.counts["calibration_error"]["all"] for told in (again, result))
+    assert figures == pytest.approx(expected, abs=1e-4)
 
     queries, texts, _ = dev_pairs(stages)
     probs = [load_teacher(out / f"member-{k}").score(queries, texts) for k in range(2)]
     assert load_teacher(out).score(queries, texts) == pytest.approx((probs[0] + probs[1]) / 2, abs=1e-6)
     assert (out / "tokenizer.json").read_bytes() == (out / "member-0" / "tokenizer.json").read_bytes()
     assert (out / "token_vectors.npy").is_file()
+
+
+def test_an_ensemble_is_told_by_the_figures_of_its_mean_beside_its_members(
+    train: Train, config_of: ConfigOf, stages: Stages, tmp_path: Path
+) -> None:
+    counts = train("bert", tmp_path, config_of(members=2)).counts
+    queries, texts, grades = dev_pairs(stages)
+    apart = [load_teacher(tmp_path / f"member-{k}").score(queries, texts) for k in range(2)]
+    mean = (apart[0] + apart[1]) / 2
+    assert counts["dev_loss"] == pytest.approx(log_loss(grades, mean), abs=1e-6)
+    assert counts["dev_auroc"] == pytest.approx(mean_auroc(grades, mean), abs=1e-6)
+    assert counts["dev_loss"] < np.mean([member["dev_loss"] for member in counts["members"]])  # log loss is convex
+    summaries = [read_json(tmp_path / f"member-{k}" / "summary.json") for k in range(2)]
+    assert counts["members"] == [
+        {"seed": 3 + k, "dev_loss": one["dev_loss"], "dev_auroc": one["dev_auroc"]} for k, one in enumerate(summaries)
+    ]
+    for key in ("n_parameters", "n_trained_parameters"):
+        assert counts[key] == 2 * summaries[0][key]
+    for key in ("train_rows", "train_queries", "dev_rows", "backbone", "precision"):
+        assert counts[key] == summaries[0][key]
+    figures = counts["calibration_error"]["all"]
+    assert figures["accuracy"] == pytest.approx((mean.argmax(axis=1) == grades).mean(), abs=1e-4)
+    assert figures["log_loss"] == pytest.approx(counts["dev_loss"], abs=1e-4)
+    card = (tmp_path / "README.md").read_text()
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")
+    ]
+    told = {row[0]: row[1:] for row in table}
+    names = [column.replace(" ", "_") for column in told["language"]]
+    assert told["all"] == ["12", *(f"{figures[name]:.3f}" for name in names[1:])]
+    for k, one in enumerate(summaries):
+        own = one["calibration_error"]["all"]
+        expected = [own["ece_after" if name == "ece" else name] for name in names[1:]]
+        assert told[f"{k} (seed {3 + k})"] == ["12", *(f"{value:.3f}" for value in expected)]
 
 
 def test_another_seed_gives_other_weights(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -48,6 +50,30 @@ def keep_apart(checkpoint: Path, folder: Path) -> Path:
     with atomic_path(kept) as temporary:
         shutil.copytree(checkpoint, temporary, copy_function=_link)
     return kept
+
+
+def stopped_folder(out: Path) -> Path:
+    """Where the last good checkpoint of a training that failed is kept: beside the stage, whose folder is made anew."""
+    return out.with_name(f"{out.name.removeprefix('.').removesuffix('.partial')}-stopped")
+
+
+@contextmanager
+def last_checkpoint_kept(out: Path, folder: Path) -> Iterator[None]:
+    """Where the training in ``out`` gives no number, keep its last good checkpoint in ``folder``.
+
+    Raises ModelError for the NotANumberError, with what to change and the path of the checkpoint.
+    """
+    try:
+        yield
+    except NotANumberError as error:
+        good = last_good(out / CHECKPOINTS)
+        kept = "there is no good checkpoint yet"
+        if good is not None:
+            kept = f"the last good checkpoint, of step {step_of(good):,}, is kept in {keep_apart(good, folder)}"
+        raise ModelError(
+            f"{error}. Lower teacher.learning_rate or set teacher.precision: float32; a changed configuration starts the "
+            f"stage anew; {kept}"
+        ) from None
 
 
 def step_of(checkpoint: Path) -> int:

@@ -7,7 +7,8 @@ tokenizer.json, tokenizer_config.json
 teacher.json                       template, token budgets, calibration, arithmetic, and a probe batch with its logits
 onnx/                              the network for the ONNX engines, made when first asked for
 README.md                          model card
-member-K/                          the same, of each model of an ensemble; teacher.json then names the members
+member-K/                          the same, of each model of an ensemble; teacher.json then names the members, and
+                                   README.md is the card of them together
 """
 
 from __future__ import annotations

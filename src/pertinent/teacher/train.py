@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
 from pertinent.data.build import load_dataset
-from pertinent.errors import ConfigError, ModelError
+from pertinent.errors import ConfigError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json, read_parquet, write_json
 from pertinent.progress import progress, say
@@ -26,10 +25,11 @@ from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.card import calibration_report, model_card
-from pertinent.teacher.checkpoints import CHECKPOINTS, NotANumberError, keep_apart, last_good, step_of
+from pertinent.teacher.checkpoints import CHECKPOINTS, NotANumberError, last_checkpoint_kept, stopped_folder
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder, CrossEncoderConfig
 from pertinent.teacher.engines import TorchEngine
+from pertinent.teacher.ensemble import describe_ensemble
 from pertinent.teacher.model import score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
@@ -48,7 +48,8 @@ def train_teacher(
 
     data, text: folders of those stages. out: an existing folder; checkpoints of an interrupted run with the same
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
-    member is trained in out/member-K with seed + K, and a finished one found there is kept.
+    member is trained in out/member-K with seed + K, and a finished one found there is kept; the counts are then those
+    of `ensemble.describe_ensemble`.
     Also writes token_vectors.npy (see vocabulary.static_vectors) and, in each member's folder, history.json:
     [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}]. Raises ModelError where the loss is not a number: with the rows of
     the batch, what to change, and the path of the last good checkpoint, which is kept beside ``out``.
@@ -56,42 +57,22 @@ def train_teacher(
     require_trackers(config.trackers)
     PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
     if config.members == 1:
-        with _last_checkpoint_kept(out, stopped_folder(out)):
+        with last_checkpoint_kept(out, stopped_folder(out)):
             return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
     names = [f"member-{k}" for k in range(config.members)]
-    found = []
+    members = []
     for k, name in enumerate(names):
         (out / name).mkdir(exist_ok=True)
         say(f"teacher: member {k + 1} of {config.members}")
-        with _last_checkpoint_kept(out / name, stopped_folder(out) / name):
-            counts = _train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed)
-        found.append({"seed": seed + k, **{key: counts.get(key) for key in _JUDGED}})
+        with last_checkpoint_kept(out / name, stopped_folder(out) / name):
+            members.append(_train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed))
     if not PartialState().is_main_process:
         return StageResult({})
     for shared in ("tokenizer.json", TOKEN_VECTORS):
         shutil.copyfile(out / names[0] / shared, out / shared)
     save_ensemble(names, out)
-    return StageResult({"members": found, "backbone": backbone.description})
-
-
-def stopped_folder(out: Path) -> Path:
-    """Where the last good checkpoint of a training that failed is kept: beside the stage, whose folder is made anew."""
-    return out.with_name(f"{out.name.removeprefix('.').removesuffix('.partial')}-stopped")
-
-
-@contextmanager
-def _last_checkpoint_kept(out: Path, folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except NotANumberError as error:
-        good = last_good(out / CHECKPOINTS)
-        kept = "there is no good checkpoint yet"
-        if good is not None:
-            kept = f"the last good checkpoint, of step {step_of(good):,}, is kept in {keep_apart(good, folder)}"
-        raise ModelError(
-            f"{error}. Lower teacher.learning_rate or set teacher.precision: float32; a changed configuration starts the "
-            f"stage anew; {kept}"
-        ) from None
+    seeds = [seed + k for k in range(config.members)]
+    return StageResult(describe_ensemble(out, config, data, text, dict(zip(seeds, members, strict=True))))
 
 
 SUMMARY = "summary.json"
