@@ -17,6 +17,7 @@ from pertinent.errors import ModelError
 from pertinent.files import atomic_path
 from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.pairs import batch_inputs
+from pertinent.teacher.precision import hold_in_half
 
 EngineName = Literal["torch", "onnx", "onnx_int8"]
 _OPSET = 17
@@ -30,9 +31,15 @@ class LogitsEngine(Protocol):
 
 
 class TorchEngine:
-    """A network in torch, on its own device. bfloat16: multiply in half precision where it is fast."""
+    """A network in torch, on its own device. bfloat16: multiply in half precision where it is fast.
 
-    def __init__(self, network: CrossEncoder, *, bfloat16: bool) -> None:
+    half_weights: hold the language model's linear layers in bfloat16 too, which only makes sense with bfloat16. The
+    network is then for scoring alone.
+    """
+
+    def __init__(self, network: CrossEncoder, *, bfloat16: bool, half_weights: bool = False) -> None:
+        if half_weights:
+            hold_in_half(network.encoder)
         self.network = network
         self._bfloat16 = bfloat16
 

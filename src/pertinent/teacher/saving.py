@@ -187,7 +187,10 @@ def _engine(name: EngineName, network: CrossEncoder, folder: Path, precision: st
 
     if name == "torch":
         found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return TorchEngine(network.to(found), bfloat16=wants_bfloat16(precision, found))
+        bfloat16 = wants_bfloat16(precision, found)
+        made = TorchEngine(network, bfloat16=bfloat16, half_weights=bfloat16 and found.startswith("cuda"))
+        network.to(found)  # after its weights were made smaller
+        return made
     file = folder / "onnx" / ("model.onnx" if name == "onnx" else "model_int8.onnx")
     if not file.is_file():
         export_onnx(network, file, int8=name == "onnx_int8")

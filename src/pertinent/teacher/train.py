@@ -94,7 +94,10 @@ class PreparedNetwork:
 def new_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: int) -> CrossEncoder:
     """The pretrained language model with a freshly drawn head; no adapters yet."""
     torch.manual_seed(seed)
-    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora", dropout=config.dropout)
+    device = _device()
+    # Adapters leave the base as it is: a large one is held in half precision where it multiplies in it.
+    half = config.tuning == "lora" and device == "cuda" and wants_bfloat16(config.precision, device)
+    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora", half=half, dropout=config.dropout)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
