@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, LlamaConfig, Qwen3Config
 
 from pertinent.teacher import train as training
 from pertinent.teacher.backbones import load_backbone, resolve_backbone
@@ -156,3 +156,54 @@ def test_adapters_on_a_half_base_train_to_the_same_teacher(
     assert {value.dtype for value in half.values()} == {torch.float32}
     assert max(float((whole[name] - half[name]).abs().max()) for name in whole) == 0
     assert load_teacher(tmp_path / "half").teacher_id == load_teacher(tmp_path / "whole").teacher_id
+
+
+DECODERS = {
+    "Llama-3-8B": LlamaConfig(
+        vocab_size=128_256,
+        hidden_size=4096,
+        intermediate_size=14_336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+    ),
+    "Qwen3-4B": Qwen3Config(
+        vocab_size=151_936,
+        hidden_size=2560,
+        intermediate_size=9728,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+    ),
+}
+
+
+@pytest.mark.parametrize(("column", "name"), list(enumerate(DECODERS, start=2)))
+def test_the_memory_in_the_docs_is_that_of_the_models(column: int, name: str) -> None:
+    with torch.device("meta"):
+        model = AutoModel.from_config(DECODERS[name])
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    n_linear = sum(module.weight.numel() for module in linear)
+    n_words = model.get_input_embeddings().weight.numel()
+    assert sum(value.numel() for value in model.parameters()) == pytest.approx(n_linear + n_words, rel=1e-3)
+    width = DECODERS[name].hidden_size
+    n_trained = sum(16 * (module.in_features + module.out_features) for module in linear) + width * (width + 6) + 5
+    base = (n_linear, n_words, n_trained)
+    docs = (Path(__file__).parents[2] / "docs" / "teacher.md").read_text(encoding="utf-8")
+    text = docs.partition("### Memory")[2].partition("\n## ")[0]
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    rows = {row[0]: row[column] for row in table[2:]}
+    assert table[0][column] == name
+    assert rows.pop("L, E, A in millions") == "; ".join(f"{n / 1e6:,.0f}" for n in base)
+    expected = {
+        "everything in float32": (4, 4, 0),
+        "scoring on a GPU": (2, 4, 0),
+        "LoRA on a GPU": (2, 4, 16),
+        "QLoRA": (0.516, 4, 16),
+        "merging and saving QLoRA, host memory": (4.516, 8, 8),
+    }
+    sums = {row: sum(n * size for n, size in zip(base, sizes, strict=True)) / 1e9 for row, sizes in expected.items()}
+    assert rows == {row: f"{value:.1f}" for row, value in sums.items()}
