@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, ROOT
+from page_tables import cell, interval, number, shown, table, target_lines
 from pertinent.files import read_json
 from pertinent.report.definitions import main_threshold
-from pertinent.report.numbers import decimals, duration, signed
+from pertinent.report.numbers import duration, signed
+from teacher_page import teacher_sections
 
 PAGE = ROOT / "docs" / "results.md"
 DATA_SETS = {
@@ -36,7 +38,7 @@ def page(results: Path) -> str:
     """The page as text. results: the folder of the results files; it need not exist."""
     file = results / "pipeline.json"
     parts = pipeline_sections(read_json(file)) if file.is_file() else []
-    return "\n\n".join([HEAD, *(parts or [NO_RESULTS])]) + "\n"
+    return "\n\n".join([HEAD, *([*parts, *teacher_sections(results)] or [NO_RESULTS])]) + "\n"
 
 
 def pipeline_sections(document: Mapping[str, Any]) -> list[str]:
@@ -89,42 +91,10 @@ def made(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def target_section(targets: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many aims were met, and each that was not."""
+    """How many aims of the pipeline were met, and each that was not."""
     if not targets:
         return []
-    missed = [target for target in targets if not target["met"]]
-    lines = [f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
-    for target in missed:
-        measured = "not measured yet" if target["measured"] is None else target["measured"]
-        lines.append(f"- Missed: {target['name']}: {measured}, aim {target['direction']} {target['aim']}")
-    return ["## Targets", "\n".join(lines)]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
-    return "\n".join([lines[0], f"|{'---|' * len(head)}", *lines[1:]])
-
-
-def cell(row: Mapping[str, Any], metric: str) -> str:
-    """A figure with its interval."""
-    spread = row["intervals"].get(metric)
-    return number(row[metric]) + (f" <sub>{number(spread[0])}-{number(spread[1])}</sub>" if spread else "")
-
-
-def interval(ends: Sequence[float] | None) -> str:
-    """``[.010, .052]`` after a space, or nothing."""
-    return "" if ends is None else f" [{decimals(ends[0])}, {decimals(ends[1])}]"
-
-
-def number(value: float | None) -> str:
-    """Three decimals, as in ".719"; "-" where there is none."""
-    return "-" if value is None else decimals(value)
-
-
-def shown(metric: str) -> str:
-    """A metric's name as shown."""
-    return metric.replace("auroc_", "AUROC ")
+    return ["## Targets", target_lines(targets)]
 
 
 if __name__ == "__main__":

@@ -73,8 +73,10 @@ TEMPLATES = {
     "t5": ("$A [SEP]", "$A [SEP] $B [SEP]"),
     "llama": ("[CLS] $A", "[CLS] $A [CLS] $B"),
     "xlm-roberta": ("[CLS] $A [SEP]", "[CLS] $A [SEP] [SEP] $B [SEP]"),
+    "bert-segments": ("[CLS] $A [SEP]", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"),
+    "deberta-v2": ("[CLS] $A [SEP]", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"),
 }
-BERT_TEMPLATE = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]")
+BERT_TEMPLATE = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B [SEP]")  # of a BERT pretrained with zeros, as multilingual-e5
 
 
 def tiny_tokenizer(kind: str) -> Tokenizer:
@@ -98,6 +100,10 @@ def tiny_model(kind: str) -> PreTrainedModel:
     sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}
     if kind == "bert":
         return hf.BertModel(hf.BertConfig(**sizes), add_pooling_layer=False)
+    if kind == "bert-segments":
+        model = hf.BertModel(hf.BertConfig(**sizes), add_pooling_layer=False)
+        model.embeddings.token_type_embeddings.weight.data.normal_(std=0.5)  # type ids must tell in the states
+        return model
     sizes["initializer_range"] = 0.2  # with the usual 0.02, states of two layers hardly depend on what is read
     if kind == "xlm-roberta":  # its positions begin after that of padding
         sizes |= {"pad_token_id": 1, "max_position_embeddings": 130}

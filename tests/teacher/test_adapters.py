@@ -57,6 +57,24 @@ def test_a_merged_network_gives_the_logits_of_the_adapters(untrained: Callable[.
     assert logits_of(plain) == pytest.approx(logits_of(network), abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_a_merged_network_shares_no_memory_with_the_one_it_came_from(
+    untrained: Callable[..., Trained], kind: str
+) -> None:
+    network = untrained(kind, tuning="lora").network
+    plain = merged(network)
+    assert {value.device.type for value in [*plain.parameters(), *plain.buffers()]} == {"cpu"}
+    own = {value.data_ptr() for value in network.state_dict().values()}
+    assert not [name for name, value in plain.state_dict().items() if value.data_ptr() in own]
+    before = logits_of(plain)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert (logits_of(plain) == before).all()
+    words = plain.get_input_embeddings().weight
+    assert sum(parameter is words for parameter in plain.parameters()) == 1  # tied where they were
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_come_back_on_the_same_base(
     untrained: Callable[..., Trained],

@@ -48,13 +48,13 @@ def test_half_precision_gives_close_logits_of_float32(untrained: Callable[..., T
     assert 0 < np.abs(found - expected).max() < 0.05
 
 
-@pytest.mark.parametrize("kind", [*ENCODERS, "llama"])
-def test_weights_held_in_half_precision_give_close_logits(untrained: Callable[..., Trained], kind: str) -> None:
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "modernbert"])
+def test_encoders_held_whole_in_half_precision_give_close_logits(untrained: Callable[..., Trained], kind: str) -> None:
     network, rows = untrained(kind).network, random_rows([5, 9, 30, 30, 12, 7])
     expected = TorchEngine(network, bfloat16=False).logits(rows, 0)
     found = TorchEngine.owning(network, bfloat16=True).logits(rows, 0)
     assert found.dtype == np.float32
-    assert next(network.encoder.parameters()).dtype == torch.bfloat16
+    assert {value.dtype for value in network.encoder.parameters()} == {torch.bfloat16}
     assert next(network.head.parameters()).dtype == torch.float32
     assert 0 < np.abs(found - expected).mean() < 0.04  # the logits themselves are about 0.5
 

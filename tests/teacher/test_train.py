@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from pertinent.errors import ConfigError, DataError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json
-from pertinent.teacher import cross_encoder, trainer
+from pertinent.teacher import trainer
 from pertinent.teacher.backbones import resolve_backbone
+from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
+from pertinent.teacher.model import score_rows
 from pertinent.teacher.saving import load_teacher
 from pertinent.teacher.train import train_teacher
 from pertinent.types import StageResult
@@ -186,12 +186,48 @@ def test_members_that_are_whole_are_kept_and_the_others_continued(
         assert member == pytest.approx(whole, abs=1e-6)
     for k in range(2):
         assert largest_difference(out / f"member-{k}", tmp_path / "whole" / f"member-{k}") <= 1e-6
+    figures, expected = (told.counts["calibration_error"]["all"] for told in (again, result))
+    assert figures == pytest.approx(expected, abs=1e-4)
 
     queries, texts, _ = dev_pairs(stages)
     probs = [load_teacher(out / f"member-{k}").score(queries, texts) for k in range(2)]
     assert load_teacher(out).score(queries, texts) == pytest.approx((probs[0] + probs[1]) / 2, abs=1e-6)
     assert (out / "tokenizer.json").read_bytes() == (out / "member-0" / "tokenizer.json").read_bytes()
     assert (out / "token_vectors.npy").is_file()
+
+
+def test_an_ensemble_is_told_by_the_figures_of_its_mean_beside_its_members(
+    train: Train, config_of: ConfigOf, stages: Stages, tmp_path: Path
+) -> None:
+    counts = train("bert", tmp_path, config_of(members=2)).counts
+    queries, texts, grades = dev_pairs(stages)
+    apart = [load_teacher(tmp_path / f"member-{k}").score(queries, texts) for k in range(2)]
+    mean = (apart[0] + apart[1]) / 2
+    assert counts["dev_loss"] == pytest.approx(log_loss(grades, mean), abs=1e-6)
+    assert counts["dev_auroc"] == pytest.approx(mean_auroc(grades, mean), abs=1e-6)
+    assert counts["dev_loss"] < np.mean([member["dev_loss"] for member in counts["members"]])  # log loss is convex
+    summaries = [read_json(tmp_path / f"member-{k}" / "summary.json") for k in range(2)]
+    assert counts["members"] == [
+        {"seed": 3 + k, "dev_loss": one["dev_loss"], "dev_auroc": one["dev_auroc"]} for k, one in enumerate(summaries)
+    ]
+    for key in ("n_parameters", "n_trained_parameters"):
+        assert counts[key] == 2 * summaries[0][key]
+    for key in ("train_rows", "train_queries", "dev_rows", "backbone", "precision"):
+        assert counts[key] == summaries[0][key]
+    figures = counts["calibration_error"]["all"]
+    assert figures["accuracy"] == pytest.approx((mean.argmax(axis=1) == grades).mean(), abs=1e-4)
+    assert figures["log_loss"] == pytest.approx(counts["dev_loss"], abs=1e-4)
+    card = (tmp_path / "README.md").read_text()
+    table = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in card.splitlines() if line.startswith("|")
+    ]
+    told = {row[0]: row[1:] for row in table}
+    names = [column.replace(" ", "_") for column in told["language"]]
+    assert told["all"] == ["12", *(f"{figures[name]:.3f}" for name in names[1:])]
+    for k, one in enumerate(summaries):
+        own = one["calibration_error"]["all"]
+        expected = [own["ece_after" if name == "ece" else name] for name in names[1:]]
+        assert told[f"{k} (seed {3 + k})"] == ["12", *(f"{value:.3f}" for value in expected)]
 
 
 def test_another_seed_gives_other_weights(
@@ -254,45 +290,29 @@ def test_adapters_train_fewer_weights_and_save_the_whole(train: Train, config_of
     assert counts["n_parameters"] == sum(value.numel() for value in load_file(tmp_path / "model.safetensors").values())
 
 
-def test_a_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_checkpoint(
-    train: Train,
-    config_of: ConfigOf,
-    stages: Stages,
-    undisturbed: tuple[Path, StageResult],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@needs_bitsandbytes
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_four_bit_teacher_is_calibrated_as_the_merged_network_that_is_saved(
+    train: Train, config_of: ConfigOf, stages: Stages, tmp_path: Path, precision: str
 ) -> None:
-    whole_loss, compute_loss = cross_encoder.cross_entropy, trainer._Trainer.compute_loss
-    batches: list[list[int]] = []
-
-    def noted(self: Any, model: Any, inputs: dict[str, Tensor], *rest: Any, **named: Any) -> Tensor:
-        batches.append(inputs["pairs"].tolist())
-        return compute_loss(self, model, inputs, *rest, **named)
-
-    def breaks(*arguments: Any) -> Tensor:
-        return whole_loss(*arguments) * (math.nan if len(batches) == 7 else 1.0)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(cross_encoder, "cross_entropy", breaks)
-        patched.setattr(trainer._Trainer, "compute_loss", noted)
-        with pytest.raises(ModelError) as stopped:
-            train("bert", tmp_path, config_of(epochs=3))
-    judgments = pl.read_parquet(stages[0] / "judgments.parquet").filter(pl.col("split") == "train")
-    named = [f"{judgments['query'][pair]} -> {judgments['item_id'][pair]}" for pair in batches[-1][:3]]
-    assert str(stopped.value) == (
-        f"teacher: the loss is nan at step 7, in a batch of 8 rows such as {'; '.join(named)}; the last checkpoint is kept. "
-        "Lower teacher.learning_rate or set teacher.precision: float32"
-    )
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-4"]
-    train("bert", tmp_path, config_of(epochs=3))
-    assert largest_difference(tmp_path, undisturbed[0]) <= 1e-6
-
-
-def test_a_model_that_diverges_is_a_model_error(train: Train, config_of: ConfigOf, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"^teacher: the (loss is|model gives) .*[Ll]ower teacher\.learning_rate[^\n]*$"
-    ):
-        train("bert", tmp_path, config_of(learning_rate=1e30, epochs=1))
+    """In the arithmetic that will score, which is not that of bitsandbytes' 4-bit layers."""
+    counts = train("llama-64", tmp_path, config_of(tuning="qlora", precision=precision)).counts
+    teacher = load_teacher(tmp_path)
+    (member,) = teacher.members
+    queries, texts, grades = dev_pairs(stages)
+    rows = member.pairs.encode(queries, texts).rows
+    logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens)
+    expected = Calibration.fit("softmax", logits, grades, 3)
+    assert member.calibration == expected
+    assert counts["calibration"] == expected.to_dict()
+    probs = teacher.score(queries, texts)
+    assert counts["dev_loss"] == pytest.approx(log_loss(grades, probs), abs=1e-6)
+    assert counts["dev_auroc"] == pytest.approx(mean_auroc(grades, probs), abs=1e-6)
+    log_losses = counts["calibration_error"]["all"]["log_loss"], read_json(tmp_path / "history.json")[-1]["dev_loss"]
+    assert log_losses[0] == pytest.approx(counts["dev_loss"], abs=1e-4)
+    assert abs(log_losses[1] - counts["dev_loss"]) > 1e-6  # what training judged were other logits
+    card = (tmp_path / "README.md").read_text()
+    assert f"| all | 12 | {counts['calibration_error']['all']['accuracy']:.3f} |" in card
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "llama"])

@@ -19,7 +19,6 @@ from pertinent.teacher.train import new_network
 from pertinent.teacher.trainer import (
     LengthGrouped,
     _Average,
-    _keep_complete,
     _Pairs,
     layer_depth,
     parameter_groups,
@@ -193,15 +192,6 @@ def test_an_average_follows_the_weights_as_worked_by_hand(tmp_path: Path) -> Non
         assert model.weight.item() == held
     again.copy_to(model)
     assert model.weight.item() == pytest.approx(expected / 4 + 3 * 3 / 4)
-
-
-def test_a_checkpoint_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
-    for name, is_complete in (("checkpoint-4", True), ("checkpoint-8", False)):
-        (tmp_path / name).mkdir()
-        if is_complete:
-            (tmp_path / name / "complete").touch()
-    _keep_complete(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
 
 
 def rows_of(n_pairs: int, weights: np.ndarray[Any, Any] | None = None) -> TrainingRows:

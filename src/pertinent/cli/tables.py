@@ -50,11 +50,11 @@ def print_metrics(metrics: Mapping[str, Any], console: Console | None = None) ->
         _print_languages(languages, systems, f"auroc_{main_threshold(n_grades)}+", console)
 
 
-def print_differences(differences: Mapping[str, Any]) -> None:
-    """Each system's difference from the first one by metric, with its interval; starred where that leaves out 0."""
+def print_differences(differences: Mapping[str, Any], reference: str) -> None:
+    """Each system's difference from the reference by metric, with its interval; starred where that leaves out 0."""
     console = Console(stderr=True, highlight=False)
     for name, by_metric in differences.items():
-        table = Table(title=f"{name} less the first, on the same queries", title_justify="left")
+        table = Table(title=f"{name} less {reference}, on the same queries", title_justify="left")
         for column in ("metric", "difference", "95% interval"):
             table.add_column(column, justify="left" if column == "metric" else "right")
         for metric, found in by_metric.items():

@@ -69,13 +69,19 @@ def compare(
     out: Annotated[Path, typer.Option(help="folder for the scores and the table")] = Path("runs/comparison"),
     as_json: JsonFlag = False,
 ) -> None:
-    """Train several teachers on one split and print one table; each is compared with the first, pair by pair."""
+    """Train several teachers on one split and print one table; each is compared with the first, pair by pair.
+
+    Finished teachers are taken as they are. One that cannot be trained is left out of the table, and told at the end.
+    """
     from pertinent.cli.tables import print_differences, print_metrics
+    from pertinent.errors import ModelError
     from pertinent.pipeline import load_run_config
     from pertinent.pipeline.compare import compare_teachers
 
     found = compare_teachers([load_run_config(config, overrides or ()) for config in configs], out)
     print_metrics(found)
-    print_differences(found["differences"])
+    print_differences(found["differences"], found["reference"])
     if wants_json(as_json):
         emit(found)
+    if found["failed"]:
+        raise ModelError("teacher compare: " + "; ".join(f"{name}: {said}" for name, said in found["failed"].items()))

@@ -9,13 +9,14 @@ from typing import Any
 import polars as pl
 
 from pertinent.data.build import load_dataset
-from pertinent.errors import ConfigError
+from pertinent.errors import ConfigError, PertinentError
 from pertinent.evaluation import compare, evaluate, training_prior, with_baselines
 from pertinent.files import read_parquet, write_json, write_parquet
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.evaluate import with_system
 from pertinent.pipeline.run import run_pipeline
-from pertinent.progress import progress
+from pertinent.progress import progress, say
+from pertinent.teacher.trackers import require_trackers
 
 _BASELINES = ("random", "majority")
 
@@ -24,8 +25,10 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     """Train the teacher of each config (or take a finished one) and measure all of them on the same pairs.
 
     Systems are called by the configs' names. Writes out/scores.parquet and out/comparison.json, which is returned:
-    the metrics of `evaluate`, and under "differences" for each teacher its paired difference from the first one, by
-    metric, with a 95% interval. Raises ConfigError when two configs share a name or differ in their data.
+    the metrics of `evaluate`; under "differences" for each teacher its paired difference from the "reference", the
+    first one, by metric, with a 95% interval; under "failed" the message of each config whose teacher could not be
+    trained, which the others do not wait for. Raises ConfigError when two configs share a name or differ in their data,
+    when a tracker is not installed, or when no teacher could be trained.
     """
     names = [config.name for config in configs]
     if len({*names, *_BASELINES}) < len(names) + len(_BASELINES):
@@ -33,26 +36,43 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
             f"teacher compare: expected a different name in each config, none of {', '.join(_BASELINES)}; found "
             f"{', '.join(names)}"
         )
+    for config in configs:
+        require_trackers(config.teacher.trackers)
     keys = [run_pipeline(config, until="data")["stages"]["data"]["key"] for config in configs]
     if differing := [name for name, key in zip(names, keys, strict=True) if key != keys[0]]:
         raise ConfigError(f"teacher compare: expected the same data, seed and split, found others in {differing[0]}")
-    manifests = [run_pipeline(config, until="teacher")["stages"] for config in configs]
-    first = configs[0]
-    scores = _scores(configs, out)
+    seconds, failed = _train_each(configs)
+    trained = [config for config in configs if config.name in seconds]
+    if not trained:
+        raise ConfigError(f"teacher compare: no teacher could be trained: {names[0]}: {failed[names[0]]}")
+    first = trained[0]
+    scores = _scores(trained, out)
     scale = load_dataset(first.folder / "data").scale
-    systems = [*_BASELINES, *names]
+    systems = [*_BASELINES, *seconds]
     settings = {"resamples": first.evaluation.resamples, "seed": first.seed}
     document = evaluate(scores, scale, systems=systems, slice_columns=("language",), **settings).metrics
     document["differences"] = {
-        name: {
-            metric: vars(compare(scores, scale, name, names[0], metric, resamples=first.evaluation.resamples))
+        config.name: {
+            metric: vars(compare(scores, scale, config.name, first.name, metric, resamples=first.evaluation.resamples))
             for metric in _compared(scale.n_grades)
         }
-        for name in names[1:]
+        for config in trained[1:]
     }
-    document["seconds"] = {name: found["teacher"]["seconds"] for name, found in zip(names, manifests, strict=True)}
+    document |= {"reference": first.name, "seconds": seconds, "failed": failed}
     write_json(out / "comparison.json", document)
     return document
+
+
+def _train_each(configs: Sequence[RunConfig]) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of each teacher that is trained, and the message of each that could not be, by name."""
+    seconds, failed = {}, {}
+    for config in configs:
+        try:
+            seconds[config.name] = run_pipeline(config, until="teacher")["stages"]["teacher"]["seconds"]
+        except PertinentError as error:
+            failed[config.name] = str(error)
+            say(f"compare: {config.name} is left out: {error}")
+    return seconds, failed
 
 
 def _compared(n_grades: int) -> list[str]:

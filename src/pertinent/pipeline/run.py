@@ -17,6 +17,7 @@ from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
 from pertinent.report import write_report
+from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
 from pertinent.types import StageResult
 
@@ -33,6 +34,8 @@ def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, A
     """
     if until not in STAGES:
         raise ConfigError(f"--until: expected one of {', '.join(STAGES)}, found {until}")
+    if STAGES.index(until) >= STAGES.index("teacher"):
+        require_trackers(config.teacher.trackers)  # before the stages that come first
     with run_lock(config.folder), training_stack():
         return _run_stages(config, until)
 

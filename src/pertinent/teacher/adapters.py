@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import init_empty_weights
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
@@ -63,12 +65,16 @@ def merged(network: CrossEncoder) -> CrossEncoder:
 
     Raises KeyError (a bug of ours) if a weight of the plain network would be left out.
     """
-    plain = CrossEncoder(network.config)
-    plain.load_state_dict(_merged_state(network), strict=True)
+    # Its parameters take no memory of their own: those of the state become its own.
+    with init_empty_weights(include_buffers=False):
+        plain = CrossEncoder(network.config)
+    plain.load_state_dict(_merged_state(network, plain.state_dict().keys()), strict=True, assign=True)
+    plain.tie_weights()
     return plain.eval()  # type: ignore[no-any-return]
 
 
-def _merged_state(network: CrossEncoder) -> dict[str, Tensor]:
+def _merged_state(network: CrossEncoder, wanted: Iterable[str]) -> dict[str, Tensor]:
+    """The weights of the plain network by name; none shares memory with the network's own."""
     state: dict[str, Tensor] = {}
     for name, module in network.named_modules():
         if isinstance(module, LoraLayer):
@@ -80,8 +86,9 @@ def _merged_state(network: CrossEncoder) -> dict[str, Tensor]:
         plain = _plain_name(name)
         skipped = ".lora_" in name or ".original_module." in name or ".quant_" in name or ".absmax" in name
         if not skipped and ".weight." not in name:
-            state.setdefault(plain, value.detach().float().cpu() if value.is_floating_point() else value.cpu())
-    wanted = CrossEncoder(network.config).state_dict().keys()
+            dtype = torch.float32 if value.is_floating_point() else value.dtype
+            if plain not in state:
+                state[plain] = value.detach().to("cpu", dtype, copy=True)
     return {name: state[name] for name in wanted}
 
 
@@ -101,7 +108,7 @@ def _dense_weight(layer: nn.Module) -> Tensor:
 
         dense: Tensor = dequantize_4bit(weight.data, quant_state)
         return dense.detach().float().cpu()
-    return weight.detach().float().cpu()  # type: ignore[no-any-return]
+    return weight.detach().to("cpu", torch.float32, copy=True)  # type: ignore[no-any-return]
 
 
 def _delta(layer: Any) -> Tensor:

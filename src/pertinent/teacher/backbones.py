@@ -72,17 +72,20 @@ def resolve_backbone(name: str) -> Backbone:
         return backbone
 
 
-def load_backbone(backbone: Backbone, *, four_bit: bool = False, dropout: float | None = None) -> PreTrainedModel:
+def load_backbone(
+    backbone: Backbone, *, four_bit: bool = False, half: bool = False, dropout: float | None = None
+) -> PreTrainedModel:
     """The language model without decoder or heads, in eval mode; float32, or NF4 with ``four_bit``.
 
-    dropout: every rate of dropout that the model's config names; None leaves them as they are.
+    half: hold the weights of linear layers as the folder stores them, where that is half precision: for a base that stays
+    as it is (adapters) and multiplies in bfloat16. dropout: every rate of dropout that the model's config names; None leaves them as they are.
     Raises ModelError when the folder's weights are absent, damaged or not of a text model.
     """
     if backbone.folder is None:
         if four_bit:
             raise ConfigError(f"teacher.tuning: qlora needs a model folder, found {backbone.name}; use lora or full")
         return packaged.load_packaged_e5()
-    return _load_folder(backbone.folder, four_bit, dropout)
+    return _load_folder(backbone.folder, four_bit, half, dropout)
 
 
 def architecture_of(model_type: str) -> Architecture:
@@ -113,13 +116,14 @@ def embedding_rule(backbone: Backbone) -> EmbeddingRule:
     return EmbeddingRule(prompts.get("query", ""), text_prefix, kind)
 
 
-def _load_folder(folder: Path, four_bit: bool, dropout: float | None) -> PreTrainedModel:
+def _load_folder(folder: Path, four_bit: bool, half: bool, dropout: float | None) -> PreTrainedModel:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, BitsAndBytesConfig
     from transformers.utils import logging
 
     from pertinent.teacher.cross_encoder import encoder_class
+    from pertinent.teacher.precision import hold_in_half
 
     logging.disable_progress_bar()
     try:
@@ -135,9 +139,8 @@ def _load_folder(folder: Path, four_bit: bool, dropout: float | None) -> PreTrai
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
-        model, report = auto.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True, **options
-        )
+        stored = config.dtype if half and config.dtype in (torch.bfloat16, torch.float16) else torch.float32
+        model, report = auto.from_pretrained(folder, config=config, dtype=stored, output_loading_info=True, **options)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: cannot load a language model: {reason}") from None
@@ -146,6 +149,9 @@ def _load_folder(folder: Path, four_bit: bool, dropout: float | None) -> PreTrai
     if absent := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
         # transformers would train on from random weights, and only warn.
         raise ModelError(f"{folder}: {len(absent)} of the model's weights are not in the folder, such as {absent[0]}")
+    if stored != torch.float32:
+        hold_in_half(model, stored)
+        model.config.dtype = torch.float32  # what a network made of this config is, and is saved in
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # Once it has scored, bitsandbytes would keep a 4-bit layer in a form that passes no gradient.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -18,12 +20,14 @@ from pertinent.evaluation.classification import (
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
 
+Report = dict[str, dict[str, float | int | None]]  # "all" or a language -> figures
+_Rows = NDArray[np.bool_]
 _FEWEST_PAIRS = 50  # of a language: calibration measured on fewer says nothing
 
 
 def calibration_report(
     dev: pl.DataFrame, logits: NDArray[np.float32], calibration: Calibration, n_grades: int
-) -> dict[str, dict[str, float | int | None]]:
+) -> Report:
     """Dev figures, overall and for each language of 50 pairs or more.
 
     dev: grade and language of N pairs. logits: (N, n or n - 1). Each value: n_pairs, accuracy, auroc_k+, log_loss,
@@ -31,33 +35,40 @@ def calibration_report(
     calibration was fitted on: what is held out is in the evaluation.
     """
     raw = Calibration.none(calibration.kind, n_grades)
+    before, after = raw.probabilities(logits), calibration.probabilities(logits)
+
+    def errors(rows: _Rows) -> dict[str, float | None]:
+        grades = dev["grade"].to_numpy()[rows]
+        return {"ece_before": _ece(grades, before[rows]), "ece_after": _ece(grades, after[rows])}
+
+    return _by_language(dev, after, errors, n_grades)
+
+
+def ensemble_report(dev: pl.DataFrame, probs: NDArray[np.float32], n_grades: int) -> Report:
+    """The figures of ``calibration_report`` for the mean of calibrated probabilities, (N, n); one ece."""
+    wide = probs.astype(np.float64)
+    return _by_language(dev, wide, lambda rows: {"ece": _ece(dev["grade"].to_numpy()[rows], wide[rows])}, n_grades)
+
+
+def _by_language(
+    dev: pl.DataFrame, probs: NDArray[np.float64], errors: Callable[[_Rows], dict[str, float | None]], n_grades: int
+) -> Report:
     languages = dev["language"].fill_null("und")
-    parts = {"all": np.ones(dev.height, dtype=bool)}
+    parts: dict[str, _Rows] = {"all": np.ones(dev.height, dtype=bool)}
     parts |= {language: (languages == language).to_numpy() for language in languages.unique().sort()}
     report = {}
     for name, rows in parts.items():
         if name == "all" or (rows.sum() >= _FEWEST_PAIRS and not rows.all()):
-            grades = dev["grade"].to_numpy()[rows]
-            report[name] = _figures(
-                grades, raw.probabilities(logits[rows]), calibration.probabilities(logits[rows]), n_grades
-            )
+            found = _figures(dev["grade"].to_numpy()[rows], probs[rows], n_grades) | errors(rows)
+            rounded = {key: None if value is None else round(value, 4) for key, value in found.items()}
+            report[name] = {"n_pairs": int(rows.sum()), **rounded}
     return report
 
 
-def _figures(
-    grades: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64], n_grades: int
-) -> dict[str, float | int | None]:
-    predicted, chances = most_likely(after), at_least(after)
+def _figures(grades: NDArray[np.int64], probs: NDArray[np.float64], n_grades: int) -> dict[str, float | None]:
+    chances = at_least(probs)
     thresholds = {f"auroc_{k + 1}+": auroc(grades >= k, chances[:, k - 1]) for k in range(1, n_grades)}
-    found = {
-        "accuracy": accuracy(grades, predicted),
-        **thresholds,
-        "log_loss": log_loss(grades, after),
-        "ece_before": _ece(grades, before),
-        "ece_after": _ece(grades, after),
-    }
-    rounded = {name: None if value is None else round(value, 4) for name, value in found.items()}
-    return {"n_pairs": int(grades.size), **rounded}
+    return {"accuracy": accuracy(grades, most_likely(probs)), **thresholds, "log_loss": log_loss(grades, probs)}
 
 
 def _ece(grades: NDArray[np.int64], probs: NDArray[np.float64]) -> float | None:
@@ -70,12 +81,40 @@ def model_card(
     config: TeacherConfig,
     backbone: str,
     n_train_rows: int,
-    report: dict[str, dict[str, float | int | None]],
+    report: Report,
 ) -> str:
     """The card, as Markdown with a front matter of metadata."""
-    columns = list(report["all"])
-    origin = f"{dataset.name}: {dataset.note}" if dataset.note else dataset.name
     lines = [
+        *_about(dataset, config, backbone, n_train_rows, "with `AutoModelForSequenceClassification.from_pretrained`"),
+        "On the dev split, which also chose the calibration (ECE before and after it):",
+        "",
+        *_table("language", report),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ensemble_card(
+    dataset: Dataset, config: TeacherConfig, backbone: str, n_train_rows: int, report: Report, members: Report
+) -> str:
+    """The card of an ensemble. report: of the mean of the members' probabilities; members: each one's own figures."""
+    folders = "each of its folders member-K with `AutoModelForSequenceClassification.from_pretrained`"
+    lines = [
+        *_about(dataset, config, backbone, n_train_rows, folders),
+        f"An ensemble: the mean of the calibrated probabilities of {len(members)} models that differ in their seed. On the "
+        "dev split, which also chose their calibrations:",
+        "",
+        *_table("language", report),
+        "",
+        "Each member alone on the same pairs:",
+        "",
+        *_table("member", members),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _about(dataset: Dataset, config: TeacherConfig, backbone: str, n_train_rows: int, plain: str) -> list[str]:
+    origin = f"{dataset.name}: {dataset.note}" if dataset.note else dataset.name
+    return [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-classification",
@@ -90,19 +129,22 @@ def model_card(
         f"- Head: {config.head}; target: {config.target}; tuning: {config.tuning}",
         f"- Licence of the data: {dataset.licence or 'not stated'}",
         "- Open it with `pertinent.teacher.saving.load_teacher`, which checks its stored probe, or, after "
-        "`import pertinent.teacher.cross_encoder`, with `AutoModelForSequenceClassification.from_pretrained`.",
+        f"`import pertinent.teacher.cross_encoder`, {plain}.",
         "",
         "| grade | meaning |",
         "|---|---|",
         *[f"| {name} | {text} |" for name, text in zip(dataset.scale.shown, dataset.scale.guidelines, strict=True)],
         "",
-        "On the dev split, which also chose the calibration (ECE before and after it):",
-        "",
-        f"| language | {' | '.join(column.replace('_', ' ') for column in columns)} |",
+    ]
+
+
+def _table(first: str, report: Report) -> list[str]:
+    columns = list(next(iter(report.values())))
+    return [
+        f"| {first} | {' | '.join(column.replace('_', ' ') for column in columns)} |",
         f"|---|{'---|' * len(columns)}",
         *[f"| {name} | {' | '.join(_cell(row[column]) for column in columns)} |" for name, row in report.items()],
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _cell(value: float | int | None) -> str:

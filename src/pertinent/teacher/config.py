@@ -10,6 +10,7 @@ from pertinent.config import Config
 
 HeadKind = Literal["softmax", "coral", "corn"]
 Pooling = Literal["first", "mean", "last"]
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class LoraSettings(Config):
@@ -99,8 +100,8 @@ class TeacherConfig(Config):
     )
     checkpoint_steps: int = Field(default=200, ge=1, description="optimiser steps between checkpoints")
     score_batch_tokens: int = Field(default=4096, ge=64, description="padded tokens a batch when scoring")
-    trackers: tuple[str, ...] = Field(
-        default=(), description="where to log: tensorboard, mlflow, wandb, as transformers' report_to"
+    trackers: tuple[Tracker, ...] = Field(
+        default=(), description="what logs the training, in the folder trackers/: tensorboard, mlflow, wandb"
     )
 
     @model_validator(mode="after")

@@ -26,7 +26,10 @@ ENCODER_DECODERS = frozenset({"t5", "mt5", "umt5"})  # of these the encoder is u
 
 
 class CrossEncoderConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped here
-    """encoder: the language model's own config. pooling, head: as in TeacherConfig. id2label: L1..Ln, stored order."""
+    """encoder: the language model's own config. pooling, head: as in TeacherConfig. id2label: L1..Ln, stored order.
+
+    segments: whether the network reads token_type_ids. A folder written before there were any has none.
+    """
 
     model_type = "pertinent-cross-encoder"
     sub_configs = {"encoder": AutoConfig}  # noqa: RUF012  as transformers declares it
@@ -36,23 +39,27 @@ class CrossEncoderConfig(PreTrainedConfig):  # type: ignore[misc]  # transformer
         encoder: PreTrainedConfig | dict[str, Any] | None = None,
         pooling: Pooling = "mean",
         head: HeadKind = "softmax",
+        segments: bool = False,
         **rest: Any,
     ) -> None:
         known: Any = AutoConfig.for_model(**encoder) if isinstance(encoder, dict) else encoder
         self.encoder = known
         self.pooling = pooling
         self.head = head
+        self.segments = segments
         if known is not None:
             # The base class would forget which attention kernel a language model that is already built runs.
             rest.setdefault("attn_implementation", known._attn_implementation)
         super().__init__(**rest)
 
     @classmethod
-    def of(cls, encoder: PreTrainedConfig, pooling: Pooling, head: HeadKind, n_grades: int) -> CrossEncoderConfig:
+    def of(
+        cls, encoder: PreTrainedConfig, pooling: Pooling, head: HeadKind, n_grades: int, *, segments: bool = False
+    ) -> CrossEncoderConfig:
         """The config of a new network on this scale."""
         names = dict(enumerate(Scale.of_size(n_grades).shown))
-        labels = {"id2label": names, "label2id": {name: k for k, name in names.items()}}
-        return cls(encoder=encoder, pooling=pooling, head=head, pad_token_id=encoder.pad_token_id, **labels)
+        labels: dict[str, Any] = {"id2label": names, "label2id": {name: k for k, name in names.items()}}
+        return cls(encoder, pooling, head, segments, pad_token_id=encoder.pad_token_id, **labels)
 
     @property
     def n_grades(self) -> int:
@@ -63,8 +70,9 @@ class CrossEncoderConfig(PreTrainedConfig):  # type: ignore[misc]  # transformer
 class CrossEncoder(PreTrainedModel):  # type: ignore[misc]
     """Language model, pooling and head. A Hugging Face model: `AutoModelForSequenceClassification` opens its folder.
 
-    forward: input_ids, attention_mask (B, T) int64, padded on the right; optional target_probs (B, n) float32 and
-    weights (B,) float32. Gives logits (B, n or n - 1) float32 and, with targets, the mean loss of `heads`.
+    forward: input_ids, attention_mask and, of a network with segments, token_type_ids, each (B, T) int64, padded on the
+    right; optional target_probs (B, n) float32 and weights (B,) float32. Without segments, token_type_ids are not read,
+    as transformers' own tokenizers give them to any model. Gives logits (B, n or n - 1) float32 and, with targets, the mean loss of `heads`.
     Source: arXiv 2410.17152, section 3.
     """
 
@@ -92,9 +100,15 @@ class CrossEncoder(PreTrainedModel):  # type: ignore[misc]
         attention_mask: Tensor,
         target_probs: Tensor | None = None,
         weights: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput:
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.config.segments:
+            if token_type_ids is None:
+                raise ValueError("token_type_ids: expected those of the pair's two texts, found none")
+            inputs["token_type_ids"] = token_type_ids
+        states = self.encoder(**inputs).last_hidden_state
         # The head is always float32: in half precision a trained head loses grades that lie close.
         with torch.autocast(states.device.type, enabled=False):
             logits = self.head(pool(states, attention_mask, self.config.pooling).float())

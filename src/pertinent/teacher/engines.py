@@ -17,7 +17,8 @@ from pertinent.errors import ModelError
 from pertinent.files import atomic_path
 from pertinent.teacher.attention import use_short_attention
 from pertinent.teacher.cross_encoder import CrossEncoder
-from pertinent.teacher.pairs import pad_batch
+from pertinent.teacher.pairs import batch_inputs
+from pertinent.teacher.precision import hold_in_half
 
 EngineName = Literal["torch", "onnx", "onnx_int8"]
 _OPSET = 17
@@ -38,25 +39,29 @@ class TorchEngine:
         self._bfloat16 = bfloat16
 
     @classmethod
-    def owning(cls, network: CrossEncoder, *, bfloat16: bool) -> TorchEngine:
-        """For scoring alone: with bfloat16 the language model's own weights become bfloat16, which saves every cast.
+    def owning(cls, network: CrossEncoder, *, bfloat16: bool, device: str = "cpu") -> TorchEngine:
+        """Move a network to ``device`` for scoring alone: with bfloat16 its weights are changed, the head's never.
 
-        The head stays float32. An encoder on a CPU then runs ``attention.short_attention`` where it can.
+        An encoder on a CPU becomes bfloat16 as a whole, which saves every cast, and runs ``attention.short_attention``
+        where it can; anything else holds its linear layers so, and multiplies by autocast.
         """
-        if bfloat16:
+        autocast = bfloat16
+        if bfloat16 and device == "cpu" and use_short_attention(network.encoder):
             network.encoder.to(torch.bfloat16)
-            if next(network.parameters()).device.type == "cpu":
-                use_short_attention(network.encoder)
-        return cls(network, bfloat16=False)
+            autocast = False
+        elif bfloat16:
+            hold_in_half(network.encoder)
+        return cls(network.to(device), bfloat16=autocast)
 
     def logits(self, rows: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
         """Logits (B, n or n - 1) float32."""
         device = next(self.network.parameters()).device
         training = self.network.training
         self.network.eval()
-        ids, mask = pad_batch(rows, pad_id)
+        inputs = batch_inputs(rows, pad_id, segments=self.network.config.segments)
         with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
-            found: NDArray[np.float32] = self.network(ids.to(device), mask.to(device)).logits.float().cpu().numpy()
+            on_device = {name: values.to(device) for name, values in inputs.items()}
+            found: NDArray[np.float32] = self.network(**on_device).logits.float().cpu().numpy()
         self.network.train(training)
         return found
 
@@ -74,12 +79,13 @@ class OnnxEngine:
             self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises kinds of its own for a damaged file
             raise ModelError(f"{file}: cannot be opened: {str(error).splitlines()[0]}") from None
+        self._segments = "token_type_ids" in {read.name for read in self._session.get_inputs()}
 
     def logits(self, rows: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:
         """Logits (B, n or n - 1) float32."""
-        ids, mask = pad_batch(rows, pad_id)
+        inputs = batch_inputs(rows, pad_id, segments=self._segments)
         found: NDArray[np.float32] = self._session.run(
-            ["logits"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+            ["logits"], {name: values.numpy() for name, values in inputs.items()}
         )[0]
         return found
 
@@ -108,26 +114,26 @@ class _LogitsAlone(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits: Tensor = self.network(input_ids, attention_mask).logits
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.network(input_ids, attention_mask, token_type_ids=token_type_ids).logits
         return logits
 
 
 def _export_float(network: CrossEncoder, file: Path) -> None:
     attention = network.encoder.config._attn_implementation
     network.encoder.set_attn_implementation("eager")
-    ids = torch.ones(2, 8, dtype=torch.int64)
-    dynamic = {name: {0: "pairs", 1: "tokens"} for name in ("input_ids", "attention_mask")}
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if network.config.segments else [])]
+    dynamic = {name: {0: "pairs", 1: "tokens"} for name in names}
     with warnings.catch_warnings():
         # The TorchScript exporter is deprecated, but needs no onnxscript and keeps the graph as written.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _LogitsAlone(network).eval(),
-            (ids, torch.ones_like(ids)),
+            tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names),
             str(file),
             dynamo=False,
             opset_version=_OPSET,
-            input_names=["input_ids", "attention_mask"],
+            input_names=names,
             output_names=["logits"],
             dynamic_axes={**dynamic, "logits": {0: "pairs"}},
         )

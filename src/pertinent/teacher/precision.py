@@ -1,10 +1,11 @@
-"""Which arithmetic a processor is fast in."""
+"""Which arithmetic a processor is fast in, and which weights may be held in half precision without a change to it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from torch import nn
 
 
 def wants_bfloat16(precision: str, device: str) -> bool:
@@ -18,3 +19,17 @@ def wants_bfloat16(precision: str, device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def hold_in_half(encoder: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Hold the weights of linear layers in half precision, all else in float32: half the memory, the same logits.
+
+    The same to the bit where the layers multiply in bfloat16 (autocast), which rounds those weights anyway; not so for word
+    vectors, norms and buffers, whose rounding would be new. In place.
+    """
+    linear = {id(module.weight) for module in encoder.modules() if type(module) is nn.Linear}
+    for parameter in encoder.parameters():
+        if id(parameter) in linear:
+            parameter.data = parameter.data.to(dtype)
+        elif parameter.is_floating_point():
+            parameter.data = parameter.data.float()

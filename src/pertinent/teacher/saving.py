@@ -7,7 +7,8 @@ tokenizer.json, tokenizer_config.json
 teacher.json                       template, token budgets, calibration, arithmetic, and a probe batch with its logits
 onnx/                              the network for the ONNX engines, made when first asked for
 README.md                          model card
-member-K/                          the same, of each model of an ensemble; teacher.json then names the members
+member-K/                          the same, of each model of an ensemble; teacher.json then names the members, and
+                                   README.md is the card of them together
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from pertinent.teacher.precision import wants_bfloat16
 FORMAT = 2
 SETTINGS = "teacher.json"
 _PROBE = (("red sofa", "title: Red velvet sofa"), ("диван", "title: Oak table | brand: Ikea"), ("", ""))
+_SEGMENTED_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # transformers' tokenizer gives two by default
 _PROBE_TOLERANCE = 1e-3  # in logits: float32 on another processor differs by about 1e-5, a lost head by 0.1
 
 
@@ -88,6 +90,13 @@ def save_teacher(trained: Trained, folder: Path, card: str) -> CrossEncoder:
     }
     write_json(folder / SETTINGS, settings)  # last: a folder without it is not a teacher
     return plain
+
+
+def recalibrate(folder: Path, calibration: Calibration, card: str) -> None:
+    """Give a teacher folder another calibration, and the model card that tells of it."""
+    settings = read_json(folder / SETTINGS)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_json(folder / SETTINGS, {**settings, "calibration": calibration.to_dict()})
 
 
 def save_ensemble(members: list[str], folder: Path) -> None:
@@ -151,7 +160,7 @@ def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loade
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     budgets = (settings["max_tokens"], settings["max_query_tokens"])
     if settings["template"] is None:
-        pairs = PairEncoder.of_encoder(tokenizer, *budgets)
+        pairs = PairEncoder.of_encoder(tokenizer, *budgets, segments=network.config.segments)
     else:
         pairs = PairEncoder.of_decoder(tokenizer, settings["template"], *budgets)
     calibration = Calibration.from_dict(settings["calibration"], n_grades)
@@ -178,7 +187,7 @@ def _engine(name: EngineName, network: CrossEncoder, folder: Path, precision: st
 
     if name == "torch":
         found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return TorchEngine.owning(network.to(found), bfloat16=wants_bfloat16(precision, found))
+        return TorchEngine.owning(network, bfloat16=wants_bfloat16(precision, found), device=found)
     file = folder / "onnx" / ("model.onnx" if name == "onnx" else "model_int8.onnx")
     if not file.is_file():
         export_onnx(network, file, int8=name == "onnx_int8")
@@ -210,6 +219,7 @@ def _tokenizer_config(trained: Trained) -> dict[str, Any]:
         "model_max_length": trained.pairs.max_tokens,
         "pad_token": tokenizer.id_to_token(trained.pad_id),
         "padding_side": "right",
+        **({} if trained.pairs.segments is None else {"model_input_names": _SEGMENTED_INPUTS}),
     }
 
 

@@ -14,25 +14,29 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 from peft import PeftModel
 from tokenizers import Tokenizer
+from transformers import PreTrainedConfig
 
 from pertinent.data.build import load_dataset
-from pertinent.errors import ConfigError, ModelError
+from pertinent.errors import ConfigError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json, read_parquet, write_json
-from pertinent.progress import say
+from pertinent.progress import progress, say
 from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.card import calibration_report, model_card
+from pertinent.teacher.checkpoints import CHECKPOINTS, NotANumberError, last_checkpoint_kept, stopped_folder
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder, CrossEncoderConfig
 from pertinent.teacher.engines import TorchEngine
+from pertinent.teacher.ensemble import describe_ensemble
 from pertinent.teacher.model import score_rows
-from pertinent.teacher.pairs import PairEncoder, load_tokenizer
+from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
-from pertinent.teacher.saving import Trained, save_ensemble, save_teacher
-from pertinent.teacher.trainer import CHECKPOINTS, HISTORY, train_network
+from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
+from pertinent.teacher.trackers import require_trackers
+from pertinent.teacher.trainer import HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.types import StageResult
 
@@ -44,26 +48,31 @@ def train_teacher(
 
     data, text: folders of those stages. out: an existing folder; checkpoints of an interrupted run with the same
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
-    member is trained in out/member-K with seed + K, and a finished one found there is kept.
+    member is trained in out/member-K with seed + K, and a finished one found there is kept; the counts are then those
+    of `ensemble.describe_ensemble`.
     Also writes token_vectors.npy (see vocabulary.static_vectors) and, in each member's folder, history.json:
-    [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}].
+    [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}]. Raises ModelError where the loss is not a number: with the rows of
+    the batch, what to change, and the path of the last good checkpoint, which is kept beside ``out``.
     """
+    require_trackers(config.trackers)
     PartialState(cpu=not torch.cuda.is_available())  # each of several processes must know its own device from now on
     if config.members == 1:
-        return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
+        with last_checkpoint_kept(out, stopped_folder(out)):
+            return StageResult(_train_member(config, data, text, out, backbone, seed, rows_seed=seed))
     names = [f"member-{k}" for k in range(config.members)]
-    found = []
+    members = []
     for k, name in enumerate(names):
         (out / name).mkdir(exist_ok=True)
         say(f"teacher: member {k + 1} of {config.members}")
-        counts = _train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed)
-        found.append({"seed": seed + k, **{key: counts.get(key) for key in _JUDGED}})
+        with last_checkpoint_kept(out / name, stopped_folder(out) / name):
+            members.append(_train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed))
     if not PartialState().is_main_process:
         return StageResult({})
     for shared in ("tokenizer.json", TOKEN_VECTORS):
         shutil.copyfile(out / names[0] / shared, out / shared)
     save_ensemble(names, out)
-    return StageResult({"members": found, "backbone": backbone.description})
+    seeds = [seed + k for k in range(config.members)]
+    return StageResult(describe_ensemble(out, config, data, text, dict(zip(seeds, members, strict=True))))
 
 
 SUMMARY = "summary.json"
@@ -85,13 +94,27 @@ class PreparedNetwork:
 def new_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: int) -> CrossEncoder:
     """The pretrained language model with a freshly drawn head; no adapters yet."""
     torch.manual_seed(seed)
-    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora", dropout=config.dropout)
+    device = _device()
+    # Adapters leave the base as it is: a large one is held in half precision where it multiplies in it.
+    half = config.tuning == "lora" and device == "cuda" and wants_bfloat16(config.precision, device)
+    encoder = load_backbone(backbone, four_bit=config.tuning == "qlora", half=half, dropout=config.dropout)
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = config.dropout
     encoder.config.use_cache = False
     pooling = config.pooling or ("last" if architecture_of(encoder.config.model_type) == "decoder" else "mean")
-    return CrossEncoder(CrossEncoderConfig.of(encoder.config, pooling, config.head, n_grades), encoder)
+    segments = reads_segments(encoder.config, backbone.tokenizer_file)
+    made = CrossEncoderConfig.of(encoder.config, pooling, config.head, n_grades, segments=segments)
+    return CrossEncoder(made, encoder)
+
+
+def reads_segments(encoder: PreTrainedConfig, tokenizer_file: Path) -> bool:
+    """Whether a language model was pretrained to tell the two texts of a pair apart by their type ids.
+
+    It was if it has vectors for two types or more and its tokenizer's own template marks the second text: BERT and its
+    kin. XLM-R's template marks none, nor does that of multilingual-e5-small, a BERT that was pretrained with zeros.
+    """
+    return (getattr(encoder, "type_vocab_size", None) or 0) >= 2 and marks_segments(load_tokenizer(tokenizer_file))
 
 
 def prepare_network(backbone: Backbone, config: TeacherConfig, n_grades: int, seed: int) -> PreparedNetwork:
@@ -106,7 +129,7 @@ def prepare_network(backbone: Backbone, config: TeacherConfig, n_grades: int, se
     if architecture == "decoder":
         pairs = PairEncoder.of_decoder(tokenizer, config.template, *budgets)
     else:
-        pairs = PairEncoder.of_encoder(tokenizer, *budgets)
+        pairs = PairEncoder.of_encoder(tokenizer, *budgets, segments=network.config.segments)
     positions = getattr(network.config.encoder, "max_position_embeddings", None)
     if positions is not None and (padding := position_padding(network.encoder)) is not None:
         positions -= padding + 1
@@ -159,6 +182,11 @@ def _train_member(
     grades = dev["grade"].to_numpy()
     calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
     report = calibration_report(dev, dev_logits, calibration, n_grades)
+    judged = {key: read_json(out / HISTORY)[-1][key] for key in _JUDGED}
+
+    def card() -> str:
+        return model_card(dataset, config, backbone.description, train.height, report)
+
     trained = Trained(
         network=made.network,
         adapters=made.adapters,
@@ -171,9 +199,20 @@ def _train_member(
         backbone=backbone.description,
         template=config.template if made.architecture == "decoder" else None,
     )
-    saved = save_teacher(trained, out, model_card(dataset, config, backbone.description, train.height, report))
+    saved = save_teacher(trained, out, card())
     np.save(out / TOKEN_VECTORS, static_vectors(saved.encoder), allow_pickle=False)
-    last = read_json(out / HISTORY)[-1]
+    sizes = {
+        "n_parameters": sum(p.numel() for p in saved.parameters()),
+        "n_trained_parameters": sum(p.numel() for p in (made.adapters or saved).parameters() if p.requires_grad),
+    }
+    if config.tuning == "qlora":
+        # Training judged the network of 4-bit weights; the one that is saved, and scores, is the merged one.
+        del trained, saved
+        dev_logits = _saved_logits(out, dev_pairs.rows)
+        calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
+        report = calibration_report(dev, dev_logits, calibration, n_grades)
+        judged = _dev_figures(dev_logits, grades, calibration)
+        recalibrate(out, calibration, card())
     counts = {
         "train_rows": train.height,
         "train_queries": train["query_id"].n_unique(),
@@ -182,9 +221,9 @@ def _train_member(
         "dev_rows_cut": dev_pairs.n_cut,
         "backbone": backbone.description,
         "precision": "bfloat16" if wants_bfloat16(config.precision, _device()) else "float32",
-        "n_parameters": sum(p.numel() for p in saved.parameters()),
-        "n_trained_parameters": sum(p.numel() for p in (made.adapters or saved).parameters() if p.requires_grad),
-        **{key: last[key] for key in ("loss", *_JUDGED)},
+        **sizes,
+        "loss": read_json(out / HISTORY)[-1]["loss"],
+        **judged,
         "calibration": calibration.to_dict(),
         "calibration_error": report,
     }
@@ -222,11 +261,8 @@ def _dev_logits(
         logits = logits_of()
         judged[:] = [logits]
         if not np.isfinite(logits).all():
-            raise ModelError("teacher: the model gives NaN; lower teacher.learning_rate or set precision: float32")
-        probs = Calibration.fit(config.head, logits, grades, n_grades).probabilities(logits)
-        loss = log_loss(grades, probs)
-        assert loss is not None
-        return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
+            raise NotANumberError("teacher: the logits of dev pairs are not all numbers after an epoch")
+        return _dev_figures(logits, grades, Calibration.fit(config.head, logits, grades, n_grades))
 
     train_network(made.network, made.adapters or made.network, rows, config, pad_id, out, seed=seed, judge=judge)
     # The last step is always judged: only a run continued after it has nothing yet.
@@ -236,6 +272,20 @@ def _dev_logits(
     if vocabulary is not None:
         vocabulary.swap_out()
     return logits
+
+
+def _saved_logits(folder: Path, ids: list[list[int]]) -> NDArray[np.float32]:
+    """Logits of pairs by the teacher of a folder, as it will score them."""
+    (member,) = load_teacher(folder).members
+    with progress("teacher: calibrate", len(ids), "pairs") as bar:
+        return score_rows(member.engine, ids, member.pad_id, member.batch_tokens, bar)
+
+
+def _dev_figures(logits: NDArray[np.float32], grades: NDArray[np.int64], calibration: Calibration) -> dict[str, float]:
+    probs = calibration.probabilities(logits)
+    loss = log_loss(grades, probs)
+    assert loss is not None
+    return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
 
 
 def _scores_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,20 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.optimization import get_linear_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
-from pertinent.errors import ConfigError, ModelError
+from pertinent.errors import ConfigError
 from pertinent.files import read_json, write_json
 from pertinent.progress import Progress, say
+from pertinent.teacher.checkpoints import CHECKPOINTS, COMPLETE, NotANumberError, keep_complete
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder
-from pertinent.teacher.pairs import pad_batch
+from pertinent.teacher.pairs import batch_inputs
 from pertinent.teacher.precision import wants_bfloat16
 from pertinent.teacher.rows import TrainingRows
+from pertinent.teacher.trackers import TRACKERS, logging_under
 
-CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
-_COMPLETE = "complete"  # written into a checkpoint last: one without it was cut off while being written
 _AVERAGE = "average.safetensors"
+_LOG_STEPS = 50  # optimiser steps between two values that a tracker gets
 _SHOWN_ROWS = 3  # pairs named when the loss is not a number
 
 Judge = Callable[[], dict[str, float]]
@@ -49,16 +49,17 @@ def train_network(
     """Train; continues from the last whole checkpoint in out/checkpoints and appends to out/history.json.
 
     trained: the network itself, or the peft model round it. pad_id: in the ids of ``rows``. judge: measures the
-    network on dev, called after each epoch. Raises ModelError naming the batch's rows when the loss is not a number;
-    the last whole checkpoint stays.
+    network on dev, called after each epoch. Raises NotANumberError naming the batch's rows when the loss is not a
+    number; the whole checkpoints stay.
     """
     processes = PartialState(cpu=not torch.cuda.is_available())
     with processes.main_process_first():
         if processes.is_main_process:
-            _keep_complete(out / CHECKPOINTS)
+            keep_complete(out / CHECKPOINTS)
     average = _Average(trained, config.ema) if config.ema else None
-    trainer = _trainer(network, trained, rows, config, pad_id, out, seed, judge, average)
-    trainer.train(resume_from_checkpoint=bool(list((out / CHECKPOINTS).glob("checkpoint-*"))))
+    with logging_under(out / TRACKERS, config.trackers):
+        trainer = _trainer(network, trained, rows, config, pad_id, out, seed, judge, average)
+        trainer.train(resume_from_checkpoint=bool(list((out / CHECKPOINTS).glob("checkpoint-*"))))
     # Mixed precision wrapped the forward pass; what is saved is the plain float32 model.
     trainer.accelerator.unwrap_model(trained, keep_fp32_wrapper=False)
     if average is not None:
@@ -136,10 +137,9 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
         value = float(loss.detach())
         if not np.isfinite(value):
             named = [self._names[pair] for pair in pairs[:_SHOWN_ROWS].tolist()]
-            raise ModelError(
+            raise NotANumberError(
                 f"teacher: the loss is {value} at step {self.state.global_step + 1}, in a batch of {len(pairs)} rows such "
-                f"as {'; '.join(named)}; the last checkpoint is kept. Lower teacher.learning_rate or set "
-                "teacher.precision: float32"
+                f"as {'; '.join(named)}"
             )
         self.loss_sum, self.n_losses = self.loss_sum + value, self.n_losses + 1
         return loss
@@ -234,7 +234,7 @@ def _trainer(
         save_steps=config.checkpoint_steps,
         save_total_limit=2,
         logging_strategy="steps" if config.trackers else "no",
-        logging_steps=50,
+        logging_steps=_LOG_STEPS,
         report_to=list(config.trackers) or "none",
         disable_tqdm=True,
         seed=seed,
@@ -247,8 +247,7 @@ def _trainer(
         arguments._n_gpu = 1  # one process drives one GPU: torchrun uses the others
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        input_ids, attention_mask = pad_batch([row["ids"] for row in batch], pad_id)
-        made = {"input_ids": input_ids, "attention_mask": attention_mask}
+        made = batch_inputs([row["ids"] for row in batch], pad_id, segments=network.config.segments)
         made["target_probs"] = torch.from_numpy(np.stack([row["target_probs"] for row in batch]))
         made["pairs"] = torch.tensor([row["pair"] for row in batch])
         if batch[0]["weight"] is not None:
@@ -349,7 +348,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
             folder = self._checkpoint(args, state)
             if self._average is not None:
                 self._average.save(folder / _AVERAGE)
-            (folder / _COMPLETE).touch()
+            (folder / COMPLETE).touch()
 
     def _checkpoint(self, args: Any, state: Any) -> Path:
         return Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -365,10 +364,3 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped 
         row = {"step": step, "epoch": round(epoch, 2), "loss": loss, **found}
         write_json(self._file, [*read_json(self._file), row])
         say(f"teacher: epoch {row['epoch']:g}: dev loss {row['dev_loss']:.4f}, mean AUROC {row['dev_auroc']:.4f}")
-
-
-def _keep_complete(folder: Path) -> None:
-    """Drop checkpoints that were cut off while being written."""
-    for checkpoint in folder.glob("checkpoint-*"):
-        if not (checkpoint / _COMPLETE).exists():
-            shutil.rmtree(checkpoint)

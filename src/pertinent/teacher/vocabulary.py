@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
+from pertinent.teacher.pairs import SegmentedRow
+
 TOKEN_VECTORS = "token_vectors.npy"
 STATIC_DIMENSIONS = 128
 
@@ -55,8 +57,9 @@ class CompactVocabulary:
         self._encoder.set_input_embeddings(self._full)
 
     def rows(self, ids: list[int]) -> list[int]:
-        """Positions in the small table of token ids of the full one."""
-        return [int(position) for position in self.position[ids]]
+        """Positions in the small table of token ids of the full one, in the row's own segments where it has any."""
+        positions = [int(position) for position in self.position[ids]]
+        return ids.with_ids(positions) if isinstance(ids, SegmentedRow) else positions
 
 
 def position_padding(encoder: PreTrainedModel) -> int | None:
