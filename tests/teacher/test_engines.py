@@ -55,6 +55,7 @@ def test_encoders_held_whole_in_half_precision_give_close_logits(untrained: Call
     found = TorchEngine.owning(network, bfloat16=True).logits(rows, 0)
     assert found.dtype == np.float32
     assert {value.dtype for value in network.encoder.parameters()} == {torch.bfloat16}
+    assert {value.dtype for value in network.encoder.buffers() if value.is_floating_point()} <= {torch.float32}
     assert next(network.head.parameters()).dtype == torch.float32
     assert 0 < np.abs(found - expected).mean() < 0.04  # the logits themselves are about 0.5
 

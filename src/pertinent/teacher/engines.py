@@ -47,7 +47,8 @@ class TorchEngine:
         """
         autocast = bfloat16
         if bfloat16 and device == "cpu" and use_short_attention(network.encoder):
-            network.encoder.to(torch.bfloat16)
+            for parameter in network.encoder.parameters():  # not its buffers: rotary frequencies would lose digits
+                parameter.data = parameter.data.to(torch.bfloat16)
             autocast = False
         elif bfloat16:
             hold_in_half(network.encoder)
