@@ -36,10 +36,13 @@ def shown(metric: str) -> str:
 
 
 def target_lines(targets: Sequence[Mapping[str, Any]]) -> str:
-    """How many aims were met, and each that was not."""
-    missed = [target for target in targets if not target["met"]]
-    lines = [f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
-    for target in missed:
-        measured = "not measured yet" if target["measured"] is None else target["measured"]
-        lines.append(f"- Missed: {target['name']}: {measured}, aim {target['direction']} {target['aim']}")
+    """How many aims were met, and each that was not or has no figure yet."""
+    n_met = sum(bool(target["met"]) for target in targets)
+    lines = [f"Targets met: {n_met} of {len(targets)}."]
+    for target in targets:
+        aim = f"aim {target['direction']} {target['aim']}"
+        if target["measured"] is None:
+            lines.append(f"- Not measured yet: {target['name']}, {aim}")
+        elif not target["met"]:
+            lines.append(f"- Missed: {target['name']}: {target['measured']}, {aim}")
     return "\n".join(lines)
