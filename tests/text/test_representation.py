@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError
 from pertinent.text.config import FieldConfig, TextConfig
-from pertinent.text.representation import MARK, Field, ItemText, entries_of, render, split_fields, tag_of
+from pertinent.text.representation import Field, ItemText, entries_of, render, split_fields
+from pertinent.text.tokens import PhraseTokens
 
 
 def _word_tokenizer() -> Tokenizer:
@@ -26,11 +27,15 @@ def n_tokens(text: str) -> int:
 
 
 def rendered(fields: list[Field], max_tokens: int, **budgets: int) -> ItemText:
-    config = TextConfig(
-        fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()), max_tokens=max_tokens
+    return render(fields, PhraseTokens(TOKENIZER), config_of(max_tokens, **budgets))
+
+
+def config_of(max_tokens: int, drop_repeats: bool = True, **budgets: int) -> TextConfig:
+    return TextConfig(
+        fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()),
+        max_tokens=max_tokens,
+        drop_repeats=drop_repeats,
     )
-    phrases = {MARK} | {entry for field in fields for entry in field.entries} | {tag_of(field.name) for field in fields}
-    return render(fields, {phrase: n_tokens(phrase) for phrase in phrases}, config, TOKENIZER)
 
 
 def test_whole_fields_are_tagged_and_joined_in_order() -> None:
@@ -89,7 +94,7 @@ def test_the_text_is_within_max_tokens(entries: list[list[str]], max_tokens: int
     fields = [Field(f"f{i}", entry) for i, entry in enumerate(entries)]
     item = rendered(fields, max_tokens, **{field.name: budget for field in fields})
     assert n_tokens(item.text) == item.n_tokens <= max_tokens
-    assert (item.n_cut == 0) == (
+    assert (item.n_cut == item.n_repeated == 0) == (
         item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries)
     )
 

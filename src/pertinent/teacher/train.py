@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
-from pertinent.files import read_json, read_parquet, write_json
+from pertinent.files import read_json, write_json
 from pertinent.progress import say
 from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
@@ -34,6 +34,7 @@ from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgmen
 from pertinent.teacher.saving import Trained, save_ensemble, save_teacher
 from pertinent.teacher.trainer import CHECKPOINTS, HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
+from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
 
@@ -146,12 +147,12 @@ def _train_member(
         return dict(read_json(out / SUMMARY))
     dataset = load_dataset(data)
     n_grades = dataset.scale.n_grades
-    texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
+    texts = ItemTexts.read(text)
     train = training_judgments(dataset.judgments, config.max_train_rows, rows_seed)
     dev = dev_judgments(dataset.judgments)
     made = prepare_network(backbone, config, n_grades, seed)
-    rows = training_rows(train, texts, made.pairs, config, n_grades, seed)
-    dev_pairs = made.pairs.encode(dev["query"].to_list(), [texts[item] for item in dev["item_id"]])
+    rows = training_rows(train, texts.of_pairs(train), made.pairs, config, n_grades, seed)
+    dev_pairs = made.pairs.encode(dev["query"].to_list(), texts.of_pairs(dev))
 
     dev_logits = _dev_logits(config, made, rows, dev_pairs.rows, dev["grade"].to_numpy(), n_grades, out, seed)
     if not PartialState().is_main_process:
