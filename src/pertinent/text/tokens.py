@@ -31,12 +31,12 @@ class PhraseTokens:
 
     def count(self, phrase: str) -> int:
         """Tokens of a phrase."""
-        return len(self._encoding(phrase).ids)
+        return len(self._encoding(phrase))
 
     def cut(self, phrase: str, n_tokens: int) -> tuple[str, int]:
         """The phrase up to its n-th token, and how many tokens that is."""
         encoding = self._encoding(phrase)
-        n = min(n_tokens, len(encoding.ids))
+        n = min(n_tokens, len(encoding))
         if n <= 0:
             return "", 0
         span = encoding.token_to_chars(n - 1)
