@@ -62,6 +62,7 @@ def main() -> None:
         run,
         score,
         teacher,
+        text,
         validate,
     )
 

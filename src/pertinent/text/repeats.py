@@ -41,7 +41,7 @@ class _WordCharacters(dict[int, int | str]):
         if any(first <= code <= last for first, last in _UNSPACED):
             # A vowel sign or a tone mark belongs to the letter before it.
             made: int | str = code if unicodedata.category(character)[0] == "M" else f" {character}"
-        elif unicodedata.category(character)[0] in "PZC" and character not in _KEPT_MARKS:
+        elif character == "|" or (unicodedata.category(character)[0] in "PZC" and character not in _KEPT_MARKS):
             made = " "
         else:
             made = code
