@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from pertinent.data.config import DataConfig
+from pertinent.data.cxc import read_cxc
 from pertinent.data.esci import read_esci
 from pertinent.data.folder import read_folder
 from pertinent.data.homedepot import read_homedepot
@@ -143,7 +144,7 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: no such folder (data.path)")
     if not config.path.is_dir():
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
-    readers = {"homedepot": read_homedepot, "esci": read_esci, "folder": read_folder}
+    readers = {"homedepot": read_homedepot, "esci": read_esci, "cxc": read_cxc, "folder": read_folder}
     return readers[config.reader](config.path, config)
 
 

@@ -71,6 +71,19 @@ class EsciConfig(Config):
     )
 
 
+class CxcConfig(Config):
+    """Which part of Crisscrossed Captions to read, and what an image's text is."""
+
+    sampling: Literal["c2i_intrasim", "c2i_original"] = Field(
+        default="c2i_intrasim", description="a caption with a similar image, or with its own, which says little"
+    )
+    captions: int = Field(default=4, ge=1, le=5, description="captions of an image in its text, the first ones")
+    split: SplitConfig = Field(
+        default=SplitConfig(test=0.3, dev=0.15),
+        description="shares of the images; larger than elsewhere, for a pair needs both its images on one side",
+    )
+
+
 class PinboardConfig(Config):
     """The generated catalogue."""
 
@@ -81,7 +94,7 @@ class PinboardConfig(Config):
 class DataConfig(Config):
     """What the data stage reads and how it splits it."""
 
-    reader: Literal["folder", "homedepot", "esci", "pinboard"] = Field(
+    reader: Literal["folder", "homedepot", "esci", "cxc", "pinboard"] = Field(
         default="folder", description="what lies at `path`"
     )
     path: Path | None = Field(default=None, description="source folder; Pinboard needs none")
@@ -106,6 +119,7 @@ class DataConfig(Config):
         description="share of a table's rows that may break the contract before the stage stops",
     )
     esci: EsciConfig = EsciConfig()
+    cxc: CxcConfig = CxcConfig()
     pinboard: PinboardConfig = PinboardConfig()
 
     @model_validator(mode="after")
