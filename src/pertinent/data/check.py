@@ -58,7 +58,8 @@ class Checked:
         if self.source.languages:
             return tuple(language.lower() for language in self.source.languages)
         parts = [frame["language"] for frame in (self.judgments, self.items) if "language" in frame.columns]
-        return tuple(pl.concat(parts).drop_nulls().unique().sort().to_list())
+        found = pl.concat(parts).drop_nulls().unique().sort().to_list()
+        return tuple(language for language in found if language != "und")
 
 
 def read_source(config: DataConfig, scratch: Path) -> Source:

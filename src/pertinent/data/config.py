@@ -91,6 +91,18 @@ class PinboardConfig(Config):
     size: Literal["default", "tiny"] = Field(default="default", description="tiny is for tests: 150 items")
 
 
+class DetectConfig(Config):
+    """Detection of languages that the files do not give."""
+
+    min_confidence: float = Field(
+        default=0.55,
+        ge=0.0,
+        le=1.0,
+        description="a less sure answer is und; chosen on half of the texts of benchmarks/languages.py, for 95% right answers "
+        "in each set",
+    )
+
+
 class DataConfig(Config):
     """What the data stage reads and how it splits it."""
 
@@ -110,6 +122,9 @@ class DataConfig(Config):
     )
     languages: list[str] | None = Field(
         default=None, description="ISO 639-1 codes; a single one also fills rows without a language"
+    )
+    detect: DetectConfig | None = Field(
+        default=None, description="{}: detect the language of queries and items that come without one; off by default"
     )
     split: SplitConfig = SplitConfig()
     max_quarantined: float = Field(
