@@ -39,7 +39,7 @@ def changed_items(old: Path, new: Path, config: ChangesConfig | None = None) -> 
     the text alone. Sorted by item_id. Raises DataError where a folder holds no text stage.
     """
     config = config or ChangesConfig()
-    before, after = _rows(old), _rows(new)
+    before, after = _differing(old, new)
     rows = [(item, "added", 1.0, True) for item in after.keys() - before.keys()]
     rows += [(item, "removed", 1.0, False) for item in before.keys() - after.keys()]
     for item in before.keys() & after.keys():
@@ -61,10 +61,20 @@ def changed_share(old: str, new: str) -> float:
 _Row = tuple[str, str, str]  # text_hash, title, text
 
 
-def _rows(folder: Path) -> dict[str, dict[int, _Row]]:
-    texts = ItemTexts.read(folder, ("text_hash", "title", "text"))
+def _differing(old: Path, new: Path) -> tuple[dict[str, dict[int, _Row]], dict[str, dict[int, _Row]]]:
+    """item_id -> version -> row of either folder, for the items that have a row which the other folder lacks."""
+    before, after = (ItemTexts.read(folder, ("text_hash", "title", "text")).rows for folder in (old, new))
+    keys = ["item_id", "text_version", "text_hash"]
+    apart = [one.join(other, on=keys, how="anti")["item_id"] for one, other in ((before, after), (after, before))]
+    items = pl.concat(apart).unique().implode()
+    return _by_item(before.filter(pl.col("item_id").is_in(items))), _by_item(
+        after.filter(pl.col("item_id").is_in(items))
+    )
+
+
+def _by_item(rows: pl.DataFrame) -> dict[str, dict[int, _Row]]:
     found: dict[str, dict[int, _Row]] = {}
-    for item, version, *row in texts.rows.iter_rows():
+    for item, version, *row in rows.iter_rows():
         found.setdefault(item, {})[version] = (row[0], row[1], row[2])
     return found
 
