@@ -53,7 +53,7 @@ from pertinent.evaluation.metrics import relevant_grade
 from pertinent.files import cache_folder, read_parquet, write_json, write_parquet
 from pertinent.pipeline import RunConfig, load_run_config
 from pertinent.pipeline.evaluate import with_system
-from pertinent.pipeline.fields import FIELD_STAGES
+from pertinent.pipeline.field_stages import FIELD_STAGES
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
 from pertinent.pipeline.text import text_stage

@@ -14,7 +14,7 @@ from pertinent.data.build import build_dataset
 from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
-from pertinent.pipeline.fields import FIELD_STAGES, FieldStage, field_stages
+from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage

@@ -10,7 +10,7 @@ from pertinent.config import parse_config
 from pertinent.errors import DataError
 from pertinent.files import read_json, sha256_of_file
 from pertinent.pipeline.config import RunConfig
-from pertinent.pipeline.fields import FIELD_STAGES, field_stages
+from pertinent.pipeline.field_stages import FIELD_STAGES, field_stages
 from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.text.build import build_text

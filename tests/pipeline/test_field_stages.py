@@ -16,10 +16,10 @@ from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError
 from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.files import read_json
-from pertinent.pipeline import fields as fields_module
+from pertinent.pipeline import field_stages as fields_module
 from pertinent.pipeline import run_pipeline
 from pertinent.pipeline.config import RunConfig
-from pertinent.pipeline.fields import FieldStage
+from pertinent.pipeline.field_stages import FieldStage
 from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.text.item_texts import ItemTexts
