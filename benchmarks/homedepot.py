@@ -17,7 +17,7 @@ from common import ROOT
 from pertinent.config import parse_config
 from pertinent.data.build import Dataset, load_dataset
 from pertinent.evaluation import evaluate, training_prior, with_baselines
-from pertinent.files import cache_folder, read_parquet
+from pertinent.files import cache_folder
 from pertinent.pipeline import RunConfig, load_run_config, run_pipeline
 from pertinent.pipeline.evaluate import with_system
 from pertinent.pipeline.stage import read_manifest, run_stage
@@ -25,6 +25,7 @@ from pertinent.progress import progress
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.saving import load_teacher
+from pertinent.text.item_texts import ItemTexts
 
 CONFIG = ROOT / "configs" / "homedepot.yaml"
 RESAMPLES = 1000
@@ -70,7 +71,7 @@ class HomeDepot:
     @cached_property
     def texts(self) -> dict[str, str]:
         """item_id -> what a teacher reads."""
-        return dict(read_parquet(self.text / "items.parquet", ["item_id", "text"]).iter_rows())
+        return dict(ItemTexts.read(self.text).served.select("item_id", "text").iter_rows())
 
     @cached_property
     def held_out(self) -> pl.DataFrame:

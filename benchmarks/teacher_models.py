@@ -35,9 +35,10 @@ from homedepot import HomeDepot
 from pertinent.errors import DataError
 from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems, bm25_scores
 from pertinent.features.terms import terms_of
-from pertinent.files import atomic_path, cache_folder, read_parquet
+from pertinent.files import atomic_path, cache_folder
 from pertinent.teacher.backbones import load_backbone, resolve_backbone
 from pertinent.teacher.embed import cosine_scores
+from pertinent.text.item_texts import ItemTexts
 
 COMPARED = {"epochs": 1, "max_train_rows": 16_000}
 SMALL = {"epochs": 1, "max_train_rows": 4_000}
@@ -204,7 +205,7 @@ def dev_alone(figures: dict[str, Any]) -> dict[str, Any]:
 
 def bm25_of(homedepot: HomeDepot, fields: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """BM25 of the held-out pairs, summed over fields: (N,) float64."""
-    items = read_parquet(homedepot.text / "items.parquet", ["item_id", *FIELDS])
+    items = ItemTexts.read(homedepot.text, FIELDS).served
     texts = {field: items[field].to_list() for field in FIELDS}
     statistics = CorpusStatistics.of({field: [terms_of(text) for text in texts[field]] for field in FIELDS})
     lexical = LexicalItems.of(texts, statistics)

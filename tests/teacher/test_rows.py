@@ -117,7 +117,14 @@ def rows_of(tiny_backbone: Path) -> Callable[..., TrainingRows]:
             {"query": QUERIES, "item_id": ["i0", "i1"] * 6, "grade": [0, 1, 2, 2] * 3, "grade_mean": [1.0] * 12}
         )
         encoder = PairEncoder.of_encoder(tokenizer, 24, 12)
-        return training_rows(judgments, TEXTS, encoder, TeacherConfig(**{"epochs": 3, **changes}), 3, seed)
+        return training_rows(
+            judgments,
+            [TEXTS[item] for item in judgments["item_id"]],
+            encoder,
+            TeacherConfig(**{"epochs": 3, **changes}),
+            3,
+            seed,
+        )
 
     return rows
 

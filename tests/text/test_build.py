@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 from tokenizers import Tokenizer
 
+from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_json
 from pertinent.text.build import build_text
 from pertinent.text.config import FieldConfig, TextConfig
+from pertinent.text.item_texts import ItemTexts
 
 ITEMS = pl.DataFrame(
     {
@@ -48,7 +50,8 @@ def test_the_text_of_each_item_is_what_the_fields_say(data: Path, tmp_path: Path
     result = build_text(config(), data, tmp_path, tokenizer_file=tiny_backbone / "tokenizer.json")
     items = pl.read_parquet(tmp_path / "items.parquet")
     first = (
-        "title: Red velvet sofa | description: Large modern sofa, red velvet | boards: Rustic, Modern"
+        # Of the boards, the description says "Modern" already.
+        "title: Red velvet sofa | description: Large modern sofa, red velvet | boards: Rustic"
         " | captions: red sofa, velvet couch | color: red"
     )
     assert items["item_id"].to_list() == ["a", "b", "c"]
@@ -59,6 +62,9 @@ def test_the_text_of_each_item_is_what_the_fields_say(data: Path, tmp_path: Path
     assert items["language"].to_list() == ["en", None, "de"]
     assert (result.counts["items"], result.counts["items_without_text"]) == (3, 1)
     assert result.counts["items_cut"] == 0
+    assert result.counts["parts_repeated"] == 1
+    assert items["text_version"].to_list() == [-1, -1, -1]
+    assert result.counts["version_rows"] == 0
 
 
 @pytest.mark.parametrize("max_tokens", [12, 20, 40, 80])
@@ -113,3 +119,55 @@ def test_attributes_are_read_where_the_config_names_no_fields(data: Path, tmp_pa
     assert result.counts["fields"] == ["title", "description", "captions", "boards", "color"]
     assert pl.read_parquet(tmp_path / "items.parquet")["text"][2] == "title: Oak table & chair | color: green"
     assert not result.warnings  # that other default fields are absent is no news
+
+
+def test_the_fields_of_a_source_are_read_and_each_fold_has_its_own_text(
+    data: Path, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    mined = tmp_path / "mine"
+    mined.mkdir()
+    rows = [
+        ("a", -1, ["lounge", "den"]),
+        ("a", 0, ["den"]),
+        ("a", 1, ["lounge", "den"]),
+        ("c", -1, ["desk"]),
+        ("c", 0, []),
+    ]
+    schema = {"item_id": pl.String, "text_version": pl.Int8, "captions": pl.List(pl.String)}
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(mined / "fields.parquet")
+    write_json(mined / "fields.json", {"n_folds": 2})
+    fields = config(title=8, captions=16)
+    tokenizer_file = tiny_backbone / "tokenizer.json"
+    result = build_text(fields, data, tmp_path, tokenizer_file=tokenizer_file, sources=[mined])
+    items = pl.read_parquet(tmp_path / "items.parquet").select("item_id", "text_version", "text").rows()
+    assert items == [
+        # The data set's own captions come first.
+        ("a", -1, "title: Red velvet sofa | captions: red sofa, velvet couch, lounge, den"),
+        ("b", -1, ""),
+        ("c", -1, "title: Oak table & chair | captions: desk"),
+        ("a", 0, "title: Red velvet sofa | captions: red sofa, velvet couch, den"),
+        ("c", 0, "title: Oak table & chair"),
+    ]  # version 1 of a reads as the served one does: no row
+    assert (result.counts["items"], result.counts["version_rows"]) == (3, 2)
+    texts = ItemTexts.read(tmp_path)
+    assert texts.n_folds == 2
+    pairs = pl.DataFrame({"query": [f"q {k}" for k in range(9)], "item_id": ["c"] * 9, "split": ["train"] * 9})
+    without = cross_folds(pairs["query"], 2) == 0
+    found = ["captions" not in text for text in texts.of_pairs(pairs)]
+    assert found == without.to_list()
+    assert 0 < sum(found) < 9
+
+
+def test_a_field_that_a_source_makes_and_none_reads_is_a_warning(
+    data: Path, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    made = pl.DataFrame({"item_id": ["b"], "text_version": pl.Series([-1], dtype=pl.Int8), "link_title": ["Shop"]})
+    made.write_parquet(folder / "fields.parquet")
+    tokenizer_file = tiny_backbone / "tokenizer.json"
+    result = build_text(config(title=8), data, tmp_path, tokenizer_file=tokenizer_file, sources=[folder])
+    assert result.warnings == ["text.fields: links makes link_title, which no field reads"]
+    read = build_text(config(link_title=8), data, tmp_path, tokenizer_file=tokenizer_file, sources=[folder])
+    assert pl.read_parquet(tmp_path / "items.parquet")["text"].to_list() == ["", "link title: Shop", ""]
+    assert not read.warnings

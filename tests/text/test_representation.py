@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError
 from pertinent.text.config import FieldConfig, TextConfig
-from pertinent.text.representation import MARK, Field, ItemText, entries_of, render, split_fields, tag_of
+from pertinent.text.representation import Field, ItemText, entries_of, lay_out, render, split_fields
+from pertinent.text.tokens import PhraseTokens
 
 
 def _word_tokenizer() -> Tokenizer:
@@ -26,11 +27,15 @@ def n_tokens(text: str) -> int:
 
 
 def rendered(fields: list[Field], max_tokens: int, **budgets: int) -> ItemText:
-    config = TextConfig(
-        fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()), max_tokens=max_tokens
+    return render(fields, PhraseTokens(TOKENIZER), config_of(max_tokens, **budgets))
+
+
+def config_of(max_tokens: int, drop_repeats: bool = True, **budgets: int) -> TextConfig:
+    return TextConfig(
+        fields=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in budgets.items()),
+        max_tokens=max_tokens,
+        drop_repeats=drop_repeats,
     )
-    phrases = {MARK} | {entry for field in fields for entry in field.entries} | {tag_of(field.name) for field in fields}
-    return render(fields, {phrase: n_tokens(phrase) for phrase in phrases}, config, TOKENIZER)
 
 
 def test_whole_fields_are_tagged_and_joined_in_order() -> None:
@@ -80,6 +85,44 @@ def test_a_field_without_entries_or_room_leaves_no_tag() -> None:
     assert rendered([], 10, title=4) == ItemText("", 0, 0)
 
 
+def test_what_an_earlier_field_says_is_left_out_and_its_tokens_go_to_others() -> None:
+    fields = [
+        Field("title", ["red sofa"]),
+        Field("body", ["Red sofa: p q r s t u v"], is_text=True),
+        Field("boards", ["sofa", "q r", "oak"]),
+    ]
+    # Values: title 2 of 2; body 7 once its title is gone, in a budget of 4; boards 1. Tags 2 each, marks 1 each.
+    item = rendered(fields, 8 + 2 + 7 + 1, title=2, body=4, boards=4)
+    assert item == ItemText("title: red sofa | body: p q r s t u v | boards: oak", 18, 0, 3)
+    whole = render(fields, PhraseTokens(TOKENIZER), config_of(99, drop_repeats=False, title=2, body=4, boards=4))
+    assert whole.text == "title: red sofa | body: Red sofa: p q r s t u v | boards: sofa, q r, oak"
+
+
+def test_only_what_a_field_is_sure_to_write_counts_as_said() -> None:
+    # body is sure of two tokens, "p q": "r s" stands in its cut part, and so stays in boards.
+    fields = [Field("body", ["p q r s"], is_text=True), Field("boards", ["q", "r s"])]
+    # "q" stays too: the word that a cut ends with may be a part of one.
+    assert rendered(fields, 11, body=2, boards=8).text == "body: p q | boards: q, r s"
+
+
+def test_a_field_that_is_all_said_leaves_no_tag() -> None:
+    fields = [
+        Field("title", ["red sofa"]),
+        Field("link_title", ["RED SOFA"], is_text=True),
+        Field("captions", ["sofa"]),
+    ]
+    assert rendered(fields, 80, title=8, link_title=8, captions=8) == ItemText("title: red sofa", 4, 0, 2)
+
+
+def test_the_layout_tells_tokens_budgets_cuts_and_repeats() -> None:
+    fields = [Field("title", ["a b c d e"], is_text=True), Field("boards", ["b c", "x", "y z y z"])]
+    title, boards = lay_out(fields, PhraseTokens(TOKENIZER), config_of(12, title=4, boards=8))
+    # 12 - 2 (tag) - 4 - 3 (tag and mark) leaves 3 of the 6 that boards needs; none are left over.
+    assert (title.value, title.n_tokens, title.budget, title.granted, title.cut) == ("a b c d", 4, 4, 4, ("e",))
+    assert (boards.value, boards.n_tokens, boards.granted) == ("x", 1, 3)
+    assert (boards.cut, boards.repeated, boards.n_fixed) == (("y z y z",), ("b c",), 3)
+
+
 WORDS = st.lists(st.sampled_from(["red", "oak", "sofa", "of", "velvet"]), min_size=1, max_size=12).map(" ".join)
 FIELDS = st.lists(st.lists(WORDS, max_size=4, unique=True), min_size=1, max_size=4)
 
@@ -89,7 +132,7 @@ def test_the_text_is_within_max_tokens(entries: list[list[str]], max_tokens: int
     fields = [Field(f"f{i}", entry) for i, entry in enumerate(entries)]
     item = rendered(fields, max_tokens, **{field.name: budget for field in fields})
     assert n_tokens(item.text) == item.n_tokens <= max_tokens
-    assert (item.n_cut == 0) == (
+    assert (item.n_cut == item.n_repeated == 0) == (
         item.text == " | ".join(f"{f.name}: {', '.join(f.entries)}" for f in fields if f.entries)
     )
 

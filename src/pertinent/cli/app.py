@@ -64,6 +64,7 @@ def main() -> None:
         run,
         score,
         teacher,
+        text,
         validate,
     )
 

@@ -15,7 +15,8 @@ def run(
     config: Annotated[Path, typer.Argument(help="YAML file, such as configs/pinboard.yaml")],
     overrides: SetOption = None,
     until: Annotated[
-        str, typer.Option(help="last stage to run: data, text, teacher, labels, student or evaluation")
+        str,
+        typer.Option(help="last stage to run: data, text, teacher, labels, student, evaluation, or one of item fields"),
     ] = "evaluation",
     as_json: JsonFlag = False,
 ) -> None:

@@ -61,12 +61,11 @@ def _with_titles(best: pl.DataFrame, bundle: Path) -> pl.DataFrame:
     """Titles of the items where the bundle lies in a run folder that still has its text stage."""
     import polars as pl
 
-    from pertinent.files import read_parquet
+    from pertinent.text.item_texts import ITEMS_FILE, ItemTexts
 
-    items = bundle / "text" / "items.parquet"
-    if not items.is_file():
+    if not (bundle / "text" / ITEMS_FILE).is_file():
         return best
-    texts = read_parquet(items, ["item_id", "title", "text"])
+    texts = ItemTexts.read(bundle / "text", ("title", "text")).served
     shown = pl.when(pl.col("title") != "").then("title").otherwise(pl.col("text").str.slice(0, 80)).alias("title")
     return best.join(texts.select("item_id", shown), on="item_id", how="left", maintain_order="left")
 

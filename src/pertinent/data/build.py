@@ -10,6 +10,7 @@ import polars as pl
 
 from pertinent.data.check import Checked, clean_source, counts_of, problems_of, read_source, warnings_of
 from pertinent.data.config import DataConfig
+from pertinent.data.languages import detect_languages
 from pertinent.data.sieve import reasons_of
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet, write_json, write_parquet
@@ -41,6 +42,8 @@ def build_dataset(config: DataConfig, out: Path) -> StageResult:
     checked = clean_source(read_source(config, out / "source"), config)
     for problem in problems_of(checked, config):
         raise DataError(problem)
+    if config.detect is not None:
+        checked = detect_languages(checked, config.detect)
     write_parquet(out / "items.parquet", checked.items)
     write_parquet(out / "judgments.parquet", checked.judgments)
     write_parquet(out / "quarantine.parquet", checked.quarantined)

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from pertinent.data.config import DataConfig
+from pertinent.data.cxc import read_cxc
 from pertinent.data.esci import read_esci
 from pertinent.data.folder import read_folder
 from pertinent.data.homedepot import read_homedepot
@@ -57,7 +58,8 @@ class Checked:
         if self.source.languages:
             return tuple(language.lower() for language in self.source.languages)
         parts = [frame["language"] for frame in (self.judgments, self.items) if "language" in frame.columns]
-        return tuple(pl.concat(parts).drop_nulls().unique().sort().to_list())
+        found = pl.concat(parts).drop_nulls().unique().sort().to_list()
+        return tuple(language for language in found if language != "und")
 
 
 def read_source(config: DataConfig, scratch: Path) -> Source:
@@ -143,7 +145,7 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: no such folder (data.path)")
     if not config.path.is_dir():
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
-    readers = {"homedepot": read_homedepot, "esci": read_esci, "folder": read_folder}
+    readers = {"homedepot": read_homedepot, "esci": read_esci, "cxc": read_cxc, "folder": read_folder}
     return readers[config.reader](config.path, config)
 
 

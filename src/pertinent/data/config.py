@@ -71,6 +71,19 @@ class EsciConfig(Config):
     )
 
 
+class CxcConfig(Config):
+    """Which part of Crisscrossed Captions to read, and what an image's text is."""
+
+    sampling: Literal["c2i_intrasim", "c2i_original"] = Field(
+        default="c2i_intrasim", description="a caption with a similar image, or with its own, which says little"
+    )
+    captions: int = Field(default=4, ge=1, le=5, description="captions of an image in its text, the first ones")
+    split: SplitConfig = Field(
+        default=SplitConfig(test=0.3, dev=0.15),
+        description="shares of the images; larger than elsewhere, for a pair needs both its images on one side",
+    )
+
+
 class PinboardConfig(Config):
     """The generated catalogue."""
 
@@ -78,10 +91,22 @@ class PinboardConfig(Config):
     size: Literal["default", "tiny"] = Field(default="default", description="tiny is for tests: 150 items")
 
 
+class DetectConfig(Config):
+    """Detection of languages that the files do not give."""
+
+    min_confidence: float = Field(
+        default=0.55,
+        ge=0.0,
+        le=1.0,
+        description="a less sure answer is und; chosen on half of the texts of benchmarks/languages.py, for 95% right answers "
+        "in each set",
+    )
+
+
 class DataConfig(Config):
     """What the data stage reads and how it splits it."""
 
-    reader: Literal["folder", "homedepot", "esci", "pinboard"] = Field(
+    reader: Literal["folder", "homedepot", "esci", "cxc", "pinboard"] = Field(
         default="folder", description="what lies at `path`"
     )
     path: Path | None = Field(default=None, description="source folder; Pinboard needs none")
@@ -98,6 +123,9 @@ class DataConfig(Config):
     languages: list[str] | None = Field(
         default=None, description="ISO 639-1 codes; a single one also fills rows without a language"
     )
+    detect: DetectConfig | None = Field(
+        default=None, description="{}: detect the language of queries and items that come without one; off by default"
+    )
     split: SplitConfig = SplitConfig()
     max_quarantined: float = Field(
         default=0.05,
@@ -106,6 +134,7 @@ class DataConfig(Config):
         description="share of a table's rows that may break the contract before the stage stops",
     )
     esci: EsciConfig = EsciConfig()
+    cxc: CxcConfig = CxcConfig()
     pinboard: PinboardConfig = PinboardConfig()
 
     @model_validator(mode="after")

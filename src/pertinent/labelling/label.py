@@ -16,6 +16,7 @@ from pertinent.labelling.sample import sample_pairs
 from pertinent.progress import progress, say
 from pertinent.teacher.saving import load_teacher
 from pertinent.teacher.vocabulary import TOKEN_VECTORS
+from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
 
@@ -27,8 +28,9 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     a student starts. Raises DataError when there is no pair to label.
     """
     dataset = load_dataset(data)
-    texts = read_parquet(text / "items.parquet", ["item_id", "text", "text_hash", "n_tokens"])
-    pairs = sample_pairs(dataset, texts, config, seed).join(texts, on="item_id", how="left", maintain_order="left")
+    texts = ItemTexts.read(text, ("text", "text_hash", "n_tokens"))
+    # All are pairs of training queries: each is read without what its own fold of the log would tell.
+    pairs = texts.joined(sample_pairs(dataset, texts.served, config, seed).with_columns(split=pl.lit("train")))
     if not pairs.height:
         raise DataError("labels: expected pairs to label, found none; raise labels.pool_per_query or labels.log_pairs")
     lengths = pairs["n_tokens"] + pairs["query"].str.len_bytes() // 4

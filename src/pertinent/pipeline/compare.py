@@ -11,12 +11,13 @@ import polars as pl
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, PertinentError
 from pertinent.evaluation import compare, evaluate, training_prior, with_baselines
-from pertinent.files import read_parquet, write_json, write_parquet
+from pertinent.files import write_json, write_parquet
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.evaluate import with_system
 from pertinent.pipeline.run import run_pipeline
 from pertinent.progress import progress, say
 from pertinent.teacher.trackers import require_trackers
+from pertinent.text.item_texts import ItemTexts
 
 _BASELINES = ("random", "majority")
 
@@ -90,10 +91,10 @@ def _scores(configs: Sequence[RunConfig], out: Path) -> pl.DataFrame:
     scores = pairs.select("query_id", "query", "item_id", "grade", "language", "split")
     scores = with_baselines(scores, prior, dataset.scale, seed=first.seed)
     for config in configs:
-        texts = dict(read_parquet(config.folder / "text" / "items.parquet", ["item_id", "text"]).iter_rows())
+        item_texts = ItemTexts.read(config.folder / "text").of_pairs(pairs)
         teacher = load_teacher(config.folder / "teacher")
         with progress(f"compare: {config.name}", pairs.height, "pairs") as bar:
-            probs = teacher.score(pairs["query"].to_list(), [texts[item] for item in pairs["item_id"]], bar)
+            probs = teacher.score(pairs["query"].to_list(), item_texts, bar)
         scores = with_system(scores, config.name, probs, dataset.scale)
     out.mkdir(parents=True, exist_ok=True)
     write_parquet(out / "scores.parquet", scores)

@@ -14,6 +14,7 @@ from pertinent.evaluation.intervals import RESAMPLES
 from pertinent.labelling.config import LabelsConfig
 from pertinent.student.config import StudentConfig
 from pertinent.teacher.config import TeacherConfig
+from pertinent.text.changes import ChangesConfig
 from pertinent.text.config import TextConfig
 
 
@@ -32,6 +33,7 @@ class RunConfig(Config):
     seed: int = Field(default=0, ge=0, description="of every draw in every stage")
     data: DataConfig
     text: TextConfig = TextConfig()
+    changes: ChangesConfig = ChangesConfig()
     teacher: TeacherConfig = TeacherConfig()
     labels: LabelsConfig = LabelsConfig()
     student: StudentConfig = StudentConfig()

@@ -15,12 +15,13 @@ from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
 from pertinent.evaluation.classification import auroc
 from pertinent.features.lexical import FIELDS, bm25_scores
-from pertinent.files import read_parquet, write_parquet
+from pertinent.files import write_parquet
 from pertinent.pipeline.config import EvaluationConfig
 from pertinent.pipeline.differences import with_differences
 from pertinent.pipeline.pairs import read_pairs
 from pertinent.progress import progress
 from pertinent.teacher.backbones import Backbone
+from pertinent.text.item_texts import ItemTexts
 from pertinent.types import Scale, StageResult
 
 _EMBEDDED_TOKENS = 128  # of a query or an item text
@@ -50,8 +51,7 @@ def evaluate_run(
     dataset = load_dataset(data)
     scale = dataset.scale
     pairs = dataset.judgments.filter(pl.col("split") != "train")
-    texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
-    queries, item_texts = pairs["query"].to_list(), [texts[item] for item in pairs["item_id"]]
+    queries, item_texts = pairs["query"].to_list(), ItemTexts.read(text).of_pairs(pairs)
     bundle = open_bundle(student)
     bm25, bm25_fields = _bm25(pairs, bundle)
 

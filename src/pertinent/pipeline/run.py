@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pertinent.data.build import build_dataset
 from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
+from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
@@ -26,26 +28,32 @@ TRAINING_STACK = ("torch", "transformers", "accelerate", "peft", "huggingface_hu
 
 
 def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, Any]:
-    """Run the stages in order up to ``until``; finished ones are skipped, a cut-off one is continued.
+    """Run the stages of `stages_of` in order up to ``until``; finished ones are skipped, a cut-off one is continued.
 
     Returns {"run", "stages": {name: manifest}, "seconds": of all these stages, "report": path or None, "metrics":
     evaluation/metrics.json or None}. Raises ConfigError for an unknown stage or where the training stack is not
     installed, DataError while another run works in the folder, and what the stages raise.
     """
-    if until not in STAGES:
-        raise ConfigError(f"--until: expected one of {', '.join(STAGES)}, found {until}")
-    if STAGES.index(until) >= STAGES.index("teacher"):
+    known = stages_of(config)
+    if until not in known:
+        raise ConfigError(f"--until: expected one of {', '.join(known)}, found {until}")
+    if known.index(until) >= known.index("teacher"):
         require_trackers(config.teacher.trackers)  # before the stages that come first
     with run_lock(config.folder), training_stack():
         return _run_stages(config, until)
 
 
+def stages_of(config: RunConfig) -> tuple[str, ...]:
+    """The stages of a run in order: STAGES, and after data those of item fields that the config asks for."""
+    return (STAGES[0], *field_stages(config), *STAGES[1:])
+
+
 def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
-    folder = config.folder
+    folder, order = config.folder, stages_of(config)
     manifests: dict[str, dict[str, Any]] = {}
 
     def stage(name: str, part: Config, inputs: dict[str, str], work: Callable[[Path], StageResult]) -> None:
-        if STAGES.index(name) <= STAGES.index(until):
+        if order.index(name) <= order.index(until):
             dumped = part.model_dump(mode="json")
             manifests[name] = run_stage(name, folder / name, config=dumped, seed=config.seed, inputs=inputs, work=work)
 
@@ -54,7 +62,13 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     source = {"source": source_hash(config.data, outside=(config.output, config.folder))}
     stage("data", config.data, source, lambda out: build_dataset(config.data, out))
-    if until == "data":
+    fields = field_stages(config)
+    for name, section in fields.items():
+        if order.index(name) <= order.index(until):
+            made = FIELD_STAGES[name]()
+            more = made.inputs(section, folder / "data", seed=config.seed) if made.inputs else {}
+            stage(name, section, {**keys("data"), **more}, partial(_make_fields, config, made, section))
+    if order.index(until) < order.index("text"):
         return _outcome(folder, manifests)
 
     # Only from here on is the training stack needed; `pertinent run --until data` works without it.
@@ -65,8 +79,14 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     stage(
         "text",
         config.text,
-        {**keys("data"), "tokenizer": backbone.description},
-        lambda out: build_text(config.text, data, out, tokenizer_file=backbone.tokenizer_file),
+        {**keys("data", *fields), "tokenizer": backbone.description},
+        lambda out: build_text(
+            config.text,
+            data,
+            out,
+            tokenizer_file=backbone.tokenizer_file,
+            sources=[folder / name for name in fields],
+        ),
     )
 
     def train_the_teacher(out: Path) -> StageResult:
@@ -94,6 +114,10 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     stage("student", config.student, keys("data", "text", "labels"), train_the_student)
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)
+
+
+def _make_fields(config: RunConfig, made: FieldStage, section: Config, out: Path) -> StageResult:
+    return made.work(section, config.folder / "data", out, seed=config.seed)
 
 
 @contextmanager

@@ -10,10 +10,14 @@ from typing import Any
 import yaml
 
 from pertinent.report import numbers
-from pertinent.report.run_files import STAGES, RunFiles, mapping
+from pertinent.report.run_files import FIELD_STAGES, STAGES, RunFiles, mapping
 
 _WHAT = {
     "data": "read, checked, split by query",
+    "captions": "captions of the items' images",
+    "boards": "titles of the boards that items were saved to",
+    "mine": "queries that led to engagement, from the log",
+    "links": "titles and descriptions of linked pages",
     "text": "item text within the token budget",
     "teacher": "trained on human grades",
     "labels": "the teacher's soft labels",
@@ -51,7 +55,9 @@ class Curve:
 
 def stage_rows(run: RunFiles) -> list[StageRow]:
     """A row for each stage of the chain, in order."""
-    return [_stage_row(stage, run.manifests.get(stage)) for stage in STAGES]
+    # A stage of item fields has a row where the run has it; the others have one even where they are not done.
+    ordered = (STAGES[0], *(stage for stage in run.manifests if stage in FIELD_STAGES), *STAGES[1:])
+    return [_stage_row(stage, run.manifests.get(stage)) for stage in ordered]
 
 
 def total_seconds(run: RunFiles) -> float:

@@ -14,6 +14,7 @@ from pertinent.files import read_json, read_parquet
 from pertinent.report.definitions import in_order
 
 STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
+FIELD_STAGES = ("captions", "boards", "mine", "links")  # between data and text, where the run has them
 LINKED = (
     "evaluation/metrics.json",
     "evaluation/scores.parquet",
@@ -84,7 +85,9 @@ def read_run(folder: Path) -> RunFiles:
         name=folder.resolve().name,
         folder=folder,
         manifests={
-            s: _object(folder / s / "manifest.json") for s in STAGES if (folder / s / "manifest.json").is_file()
+            s: _object(folder / s / "manifest.json")
+            for s in (STAGES[0], *FIELD_STAGES, *STAGES[1:])
+            if (folder / s / "manifest.json").is_file()
         },
         dataset=_object(folder / "data" / "dataset.json"),
         metrics=_object(evaluation / "metrics.json"),

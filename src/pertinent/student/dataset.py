@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +17,19 @@ from pertinent.features.ragged import Ragged
 from pertinent.features.terms import terms_of
 from pertinent.files import read_parquet
 from pertinent.progress import progress
+from pertinent.text.item_texts import ItemTexts
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All items, ready to be looked up by row. tokens: of the text that the teacher reads."""
+    """Rows of item texts, those that are served first. tokens: of the text that the teacher reads.
+
+    ids: of the served rows, one an item. A training pair may have a row of its own further down (`ItemTexts`), so that
+    no feature matches a query with what was mined from it.
+    """
 
     ids: list[str]
-    row_of: Mapping[str, int]
+    texts: ItemTexts
     tokens: Ragged
     lexical: LexicalItems
     statistics: CorpusStatistics
@@ -51,26 +55,25 @@ def read_labels(folder: Path, probability_columns: tuple[str, ...]) -> pl.DataFr
 
 
 def read_catalogue(text: Path, tokenizer: Tokenizer) -> Catalogue:
-    """The items of the text stage, with corpus statistics counted over all of them."""
-    items = read_parquet(text / "items.parquet", ["item_id", "text", *FIELDS])
-    texts = {field: items[field].to_list() for field in FIELDS}
-    statistics = CorpusStatistics.of({field: [terms_of(value) for value in texts[field]] for field in FIELDS})
-    ids = items["item_id"].to_list()
+    """The items of the text stage, with corpus statistics counted over all of them, each once."""
+    texts = ItemTexts.read(text, ("text", *FIELDS))
+    served = {field: texts.served[field].to_list() for field in FIELDS}
+    statistics = CorpusStatistics.of({field: [terms_of(value) for value in served[field]] for field in FIELDS})
     return Catalogue(
-        ids=ids,
-        row_of={item: row for row, item in enumerate(ids)},
-        tokens=tokenise(tokenizer, items["text"].to_list()),
-        lexical=LexicalItems.of(texts, statistics),
+        ids=texts.served["item_id"].to_list(),
+        texts=texts,
+        tokens=tokenise(tokenizer, texts.rows["text"].to_list()),
+        lexical=LexicalItems.of({field: texts.rows[field].to_list() for field in FIELDS}, statistics),
         statistics=statistics,
     )
 
 
 def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, label: str) -> PairRows:
-    """Features of pairs (query, item_id), computed a query at a time as they are when served."""
+    """Features of pairs (query, item_id, split), computed a query at a time as they are when served."""
     queries = pairs["query"].unique(maintain_order=True).to_list()
     query_of = {query: row for row, query in enumerate(queries)}
     query_rows = np.array([query_of[query] for query in pairs["query"]], dtype=np.int64)
-    item_rows = np.array([catalogue.row_of[item] for item in pairs["item_id"]], dtype=np.int64)
+    item_rows = catalogue.texts.rows_of(pairs)
     features = np.empty((pairs.height, len(FEATURE_NAMES)), dtype=np.float32)
     order = np.argsort(query_rows, kind="stable")
     edges = np.searchsorted(query_rows[order], np.arange(len(queries) + 1))

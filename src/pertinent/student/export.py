@@ -56,16 +56,18 @@ def export_bundle(
 ) -> dict[str, float]:
     """Write the bundle's files into ``out`` and verify it.
 
-    probe_pairs: (query, item_id) rows; an evenly spaced n_probe of them are stored with the training side's features
+    probe_pairs: (query, item_id, split) rows of held-out queries; an evenly spaced n_probe of them are stored with the training side's features
     and probabilities. Returns the parity gate's largest differences. Raises ModelError if the gate refuses.
     """
     table = student.table.astype(np.float32)
-    item_vectors = mean_vectors(student.catalogue.tokens, table)
+    n_items = len(student.catalogue.ids)
+    served_rows = np.arange(n_items)  # the others are for training pairs alone
+    item_vectors = mean_vectors(student.catalogue.tokens.take(served_rows), table)
     served = _Served(student.head, student.temperature).eval()
     np.save(out / "token_vectors.npy", student.table, allow_pickle=False)
     student.tokenizer.save(str(out / "tokenizer.json"))
     write_statistics(out, student.catalogue.statistics)
-    write_items(out, student.catalogue.ids, item_vectors, student.catalogue.lexical)
+    write_items(out, student.catalogue.ids, item_vectors, student.catalogue.lexical.take(served_rows))
     _export_onnx(served, table.shape[1], out / "student.onnx")
     _write_probe(student, served, table, item_vectors, _spread(probe_pairs, n_probe), out)
     (out / "README.md").write_text(_model_card(student, dataset), encoding="utf-8")
@@ -77,7 +79,7 @@ def export_bundle(
             "generated": dataset.generated,
             "guidelines": list(student.scale.guidelines),
             "dimensions": table.shape[1],
-            "n_items": len(student.catalogue.ids),
+            "n_items": n_items,
             "temperature": student.temperature,
             "features": [{"name": spec.name, "kind": spec.kind, "source": spec.source} for spec in feature_specs()],
         },

@@ -47,7 +47,7 @@ def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, o
     catalogue = read_catalogue(text, tokenizer)
     soft = read_labels(labels, dataset.scale.probability_columns)
     dev = dataset.judgments.filter(pl.col("split") == "dev")
-    train_rows = pair_rows(soft, catalogue, tokenizer, "label")
+    train_rows = pair_rows(soft.with_columns(split=pl.lit("train")), catalogue, tokenizer, "label")
     dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
 
     start = _first_vectors(labels / "token_vectors.npy", config.dimensions)

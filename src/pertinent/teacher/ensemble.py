@@ -8,12 +8,12 @@ from typing import Any
 
 from pertinent.data.build import load_dataset
 from pertinent.evaluation.classification import log_loss, mean_auroc
-from pertinent.files import read_parquet
 from pertinent.progress import progress
 from pertinent.teacher.card import ensemble_card, ensemble_report
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.rows import dev_judgments
 from pertinent.teacher.saving import load_teacher
+from pertinent.text.item_texts import ItemTexts
 
 _ALIKE = ("train_rows", "train_queries", "dev_rows", "dev_rows_cut", "backbone", "precision")
 _SUMMED = ("n_parameters", "n_trained_parameters")
@@ -31,9 +31,9 @@ def describe_ensemble(
     dataset = load_dataset(data)
     n_grades = dataset.scale.n_grades
     dev = dev_judgments(dataset.judgments)
-    texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
+    texts = ItemTexts.read(text).of_pairs(dev)
     with progress("teacher: dev", dev.height, "pairs") as bar:
-        probs = load_teacher(folder).score(dev["query"].to_list(), [texts[item] for item in dev["item_id"]], bar)
+        probs = load_teacher(folder).score(dev["query"].to_list(), texts, bar)
     grades = dev["grade"].to_numpy()
     report = ensemble_report(dev, probs, n_grades)
     alone = {f"{k} (seed {seed})": _alone(counts) for k, (seed, counts) in enumerate(members.items())}

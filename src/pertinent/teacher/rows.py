@@ -67,22 +67,21 @@ def _of_two_grades(judgments: pl.DataFrame, name: str) -> pl.DataFrame:
 
 def training_rows(
     judgments: pl.DataFrame,
-    texts: dict[str, str],
+    item_texts: Sequence[str],
     encoder: PairEncoder,
     config: TeacherConfig,
     n_grades: int,
     seed: int,
 ) -> TrainingRows:
-    """Rows of ``judgments`` (query, item_id, grade, ...); texts: item_id -> the text stage's text."""
+    """Rows of ``judgments`` (query, item_id, grade, ...); item_texts: what is read of each pair's item."""
     queries = judgments["query"].to_list()
     items = judgments["item_id"].to_list()
-    item_texts = [texts[item] for item in items]
     augmentation = config.augmentation
     ids: list[list[int]] = []
     n_cut = 0
     for epoch in range(config.epochs if augmentation.active else 1):
         rng = np.random.default_rng((seed, epoch, 7))
-        read, written = queries, item_texts
+        read, written = queries, list(item_texts)
         if augmentation.misspelling:
             read = [misspell(q, rng) if rng.random() < augmentation.misspelling else q for q in queries]
         if augmentation.field_dropout:

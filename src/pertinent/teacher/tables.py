@@ -13,6 +13,7 @@ from pertinent.files import read_parquet, write_parquet
 from pertinent.progress import progress
 from pertinent.teacher.engines import EngineName
 from pertinent.teacher.saving import load_teacher
+from pertinent.text.item_texts import ItemTexts
 from pertinent.types import Scale
 
 
@@ -22,7 +23,7 @@ def score_table(
     """Write ``pairs`` with p_1..p_n (float32) and expected_gain to ``out``; returns counts for a report.
 
     pairs: Parquet with query and text, or query and item_id; with item_id, ``text`` is the text stage's folder (or the
-    run folder). expected_gain is the sum of p_k (2^k - 1), k the stored grade: what to rank by. Raises DataError where
+    run folder), and a training pair (column split, where there is one) reads what is fair to it. expected_gain is the sum of p_k (2^k - 1), k the stored grade: what to rank by. Raises DataError where
     a column is missing or an item has no text.
     """
     frame = read_parquet(pairs)
@@ -56,9 +57,12 @@ def _texts_of(frame: pl.DataFrame, pairs: Path, text: Path | None) -> tuple[list
     if text is None:
         return queries, frame["text"].cast(pl.String).fill_null("").to_list()
     folder = text if (text / "items.parquet").is_file() else text / "text"
-    known = dict(read_parquet(folder / "items.parquet", ["item_id", "text"]).iter_rows())
-    items = frame["item_id"].cast(pl.String).to_list()
+    texts = ItemTexts.read(folder)
+    known = set(texts.served["item_id"])
+    items = frame["item_id"].cast(pl.String)
     unknown = next((item for item in items if item not in known), None)
     if unknown is not None:
-        raise DataError(f"{pairs}: expected items of {folder / 'items.parquet'}, found {unknown}")
-    return queries, [known[item] for item in items]
+        raise DataError(f"{pairs}: expected items of {texts.source}, found {unknown}")
+    if "split" not in frame.columns:
+        return queries, texts.of_items(items)
+    return queries, texts.of_pairs(frame.select("split", item_id=items, query=pl.Series(queries, dtype=pl.String)))

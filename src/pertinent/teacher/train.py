@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError
 from pertinent.evaluation.classification import log_loss, mean_auroc
-from pertinent.files import read_json, read_parquet, write_json
+from pertinent.files import read_json, write_json
 from pertinent.progress import progress, say
 from pertinent.teacher.adapters import with_adapters
 from pertinent.teacher.backbones import Architecture, Backbone, architecture_of, load_backbone
@@ -38,6 +38,7 @@ from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_en
 from pertinent.teacher.trackers import require_trackers
 from pertinent.teacher.trainer import HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
+from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
 
@@ -169,12 +170,12 @@ def _train_member(
         return dict(read_json(out / SUMMARY))
     dataset = load_dataset(data)
     n_grades = dataset.scale.n_grades
-    texts = dict(read_parquet(text / "items.parquet", ["item_id", "text"]).iter_rows())
+    texts = ItemTexts.read(text)
     train = training_judgments(dataset.judgments, config.max_train_rows, rows_seed)
     dev = dev_judgments(dataset.judgments)
     made = prepare_network(backbone, config, n_grades, seed)
-    rows = training_rows(train, texts, made.pairs, config, n_grades, seed)
-    dev_pairs = made.pairs.encode(dev["query"].to_list(), [texts[item] for item in dev["item_id"]])
+    rows = training_rows(train, texts.of_pairs(train), made.pairs, config, n_grades, seed)
+    dev_pairs = made.pairs.encode(dev["query"].to_list(), texts.of_pairs(dev))
 
     dev_logits = _dev_logits(config, made, rows, dev_pairs.rows, dev["grade"].to_numpy(), n_grades, out, seed)
     if not PartialState().is_main_process:

@@ -36,6 +36,9 @@ class TextConfig(Config):
         default=tuple(FieldConfig(name=name, tokens=tokens) for name, tokens in _DEFAULT_FIELDS), min_length=1
     )
     max_tokens: int = Field(default=80, ge=8, description="tokens of the whole text, tags included")
+    drop_repeats: bool = Field(
+        default=True, description="leave out of a field what an earlier field says (the rule: text/repeats.py)"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> TextConfig:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from pertinent.text.cleaning import clean
 from pertinent.text.config import TextConfig
+from pertinent.text.repeats import Said
+from pertinent.text.tokens import PhraseTokens
 
 MARK = "|"  # stands between fields and, since cleaning takes it out, never inside one
 SEPARATOR = f" {MARK} "
@@ -18,19 +18,45 @@ LIST_SEPARATOR = ", "
 
 @dataclass(frozen=True)
 class Field:
-    """One field of one item: its entries (a list field has several) and their token counts."""
+    """One field of one item: its entries, best first. A text is a single entry and is_text."""
 
     name: str
     entries: list[str]
+    is_text: bool = False
+
+    @classmethod
+    def of(cls, name: str, value: Any) -> Field:
+        """The field of a value as `entries_of` reads it."""
+        return cls(name, entries_of(value), isinstance(value, str))
+
+
+@dataclass(frozen=True)
+class WrittenField:
+    """One field as the item's text has it.
+
+    value: "" where nothing fitted or all was said before. n_tokens: of the value. budget: the configured one. granted:
+    tokens that it got, those that other fields left over included. cut: what did not fit, entries or the rest of a text.
+    repeated: entries or sentences left out because an earlier field says them. n_fixed: tokens of the tag and the mark.
+    """
+
+    name: str
+    value: str
+    n_tokens: int
+    budget: int
+    granted: int
+    cut: tuple[str, ...]
+    repeated: tuple[str, ...]
+    n_fixed: int
 
 
 @dataclass(frozen=True)
 class ItemText:
-    """What the teacher reads of an item. n_cut: fields that did not fit whole."""
+    """What the teacher reads of an item. n_cut: fields that did not fit whole. n_repeated: parts that were said before."""
 
     text: str
     n_tokens: int
     n_cut: int
+    n_repeated: int = 0
 
 
 def entries_of(value: Any) -> list[str]:
@@ -49,37 +75,46 @@ def entries_of(value: Any) -> list[str]:
     return list(dict.fromkeys(text for entry in values if entry and (text := clean(entry))))
 
 
-def render(fields: Sequence[Field], counts: dict[str, int], config: TextConfig, tokenizer: Tokenizer) -> ItemText:
-    """One item's text: ``title: ... | brand: ...`` in the order of the config.
+def render(fields: Sequence[Field], tokens: PhraseTokens, config: TextConfig) -> ItemText:
+    """One item's text: ``title: ... | brand: ...`` in the order of the config; see `lay_out` for what it holds."""
+    written = lay_out(fields, tokens, config)
+    shown = [field for field in written if field.value]
+    return ItemText(
+        text_of(written),
+        sum(field.n_tokens + field.n_fixed for field in shown),
+        sum(bool(field.cut) for field in written),
+        sum(len(field.repeated) for field in written),
+    )
 
-    counts: tokens of every entry, of every tag and of the mark between fields ("|"), which all come out of max_tokens
-    (the tokens of the joined text may differ by a few, where a tokenizer merges across the joints). Each field is first
-    cut to its own budget and to what max_tokens leaves;
-    tokens that short fields left over then go to the cut ones, in order. Long texts are cut between tokens, lists at
-    a whole entry (the first entry of a list is cut like a text if it does not fit).
+
+def text_of(written: Sequence[WrittenField]) -> str:
+    """The fields that have a value, tagged and joined."""
+    return SEPARATOR.join(f"{tag_of(field.name)} {field.value}" for field in written if field.value)
+
+
+def lay_out(fields: Sequence[Field], tokens: PhraseTokens, config: TextConfig) -> list[WrittenField]:
+    """Each field that has entries as it is written, in order.
+
+    The tokens of entries, tags and marks between fields ("|") all come out of max_tokens (the tokens of the joined text
+    may differ by a few, where a tokenizer merges across the joints). What an earlier field says is left out (`repeats`);
+    then each field is cut to its own budget and to what max_tokens leaves, and tokens that short fields left over go to the
+    cut ones, in order. Long texts are cut between tokens, lists at a whole entry (the first entry of a list is cut like
+    a text if it does not fit).
     """
-    present = [field for field in fields if field.entries]
     budgets = {field.name: field.tokens for field in config.fields}
-    needs = [sum(counts[entry] for entry in field.entries) + len(field.entries) - 1 for field in present]
-    fixed = [counts[tag_of(field.name)] + (counts[MARK] if i else 0) for i, field in enumerate(present)]
-    grants: list[int] = []
-    left = config.max_tokens
-    for field, need, cost in zip(present, needs, fixed, strict=True):
-        left -= cost
-        grants.append(max(min(need, budgets[field.name], left), 0))
-        left -= grants[-1]
-    for i, need in enumerate(needs):
-        extra = min(need - grants[i], max(left, 0))
-        grants[i] += extra
+    plans = _plan([field for field in fields if field.entries], tokens, config, budgets)
+    left = config.max_tokens - sum(plan.fixed + plan.grant for plan in plans)
+    written = []
+    for plan in plans:
+        extra = min(plan.need - plan.grant, max(left, 0))
         left -= extra
-    parts, used, n_cut = [], 0, 0
-    for field, need, grant, cost in zip(present, needs, grants, fixed, strict=True):
-        value, n_tokens = _fit(field.entries, counts, grant, tokenizer)
-        n_cut += need > grant
-        if value:
-            parts.append(f"{tag_of(field.name)} {value}")
-            used += n_tokens + cost
-    return ItemText(SEPARATOR.join(parts), used, n_cut)
+        grant = plan.grant + extra
+        value, n_tokens, cut = _fit(plan.entries, tokens, grant) if extra else plan.fitted
+        budget = budgets[plan.name]
+        written.append(
+            WrittenField(plan.name, value, n_tokens, budget, grant, tuple(cut), tuple(plan.repeated), plan.fixed)
+        )
+    return written
 
 
 def split_fields(text: str) -> list[str]:
@@ -92,16 +127,63 @@ def tag_of(name: str) -> str:
     return f"{name.replace('_', ' ')}:"
 
 
-def _fit(entries: list[str], counts: dict[str, int], grant: int, tokenizer: Tokenizer) -> tuple[str, int]:
+@dataclass(frozen=True)
+class _Plan:
+    """A field before the leftovers are handed on. need: tokens of all its entries. fixed: of its tag and mark."""
+
+    name: str
+    entries: list[str]
+    repeated: list[str]
+    need: int
+    fixed: int
+    grant: int
+    fitted: tuple[str, int, list[str]]
+
+
+def _plan(fields: Sequence[Field], tokens: PhraseTokens, config: TextConfig, budgets: dict[str, int]) -> list[_Plan]:
+    said = Said()
+    title = next((field.entries[0] for field in fields if field.name == "title"), "")
+    left = config.max_tokens
+    plans: list[_Plan] = []
+    for field in fields:
+        entries, repeated = _new_parts(field, said, title) if config.drop_repeats else (field.entries, [])
+        if not entries:
+            plans.append(_Plan(field.name, [], repeated, 0, 0, 0, ("", 0, [])))
+            continue
+        need = sum(tokens.count(entry) for entry in entries) + len(entries) - 1
+        first = not any(plan.entries for plan in plans)
+        fixed = tokens.count(tag_of(field.name)) + (0 if first else tokens.count(MARK))
+        left -= fixed
+        grant = max(min(need, budgets[field.name], left), 0)
+        left -= grant
+        fitted = _fit(entries, tokens, grant)
+        plans.append(_Plan(field.name, entries, repeated, need, fixed, grant, fitted))
+        n_whole = len(entries) - len(fitted[2])
+        for entry in entries[:n_whole]:
+            said.add(entry)
+        if not n_whole:
+            said.add(fitted[0], whole=False)
+    return plans
+
+
+def _new_parts(field: Field, said: Said, title: str) -> tuple[list[str], list[str]]:
+    if not field.is_text:
+        return said.new_entries(field.entries)
+    text, repeated = said.new_text(field.entries[0], title)
+    return ([text] if text else []), repeated
+
+
+def _fit(entries: list[str], tokens: PhraseTokens, grant: int) -> tuple[str, int, list[str]]:
+    """The value within ``grant`` tokens, its tokens, and what is cut: entries, or the rest of the first one."""
     kept: list[str] = []
     used = 0
     for entry in entries:
-        cost = counts[entry] + (1 if kept else 0)
+        cost = tokens.count(entry) + (1 if kept else 0)
         if used + cost > grant:
             break
         kept.append(entry)
         used += cost
     if kept or grant <= 0:
-        return LIST_SEPARATOR.join(kept), used
-    offsets = tokenizer.encode(entries[0], add_special_tokens=False).offsets[:grant]
-    return entries[0][: offsets[-1][1]].rstrip(), len(offsets)
+        return LIST_SEPARATOR.join(kept), used, entries[len(kept) :]
+    value, used = tokens.cut(entries[0], grant)
+    return value, used, [entries[0][len(value) :].strip(), *entries[1:]]

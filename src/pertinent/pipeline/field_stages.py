@@ -1,0 +1,44 @@
+"""The optional stages that make item fields, each before the text stage and in a section of the run's config of its own.
+
+A new one is a field of `RunConfig` (`NAME: ItsConfig | None = None`) and an entry of FIELD_STAGES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pertinent.config import Config
+from pertinent.types import StageResult
+
+
+class FieldFunction(Protocol):
+    """``(config, data, out, *, seed) -> StageResult``: writes out/fields.parquet (see `pertinent.text.sources`)."""
+
+    def __call__(self, config: Any, data: Path, out: Path, *, seed: int) -> StageResult: ...
+
+
+class InputsFunction(Protocol):
+    """``(config, data, *, seed) -> {name: hash}`` of what the stage reads beside the data stage: images, pages, a log."""
+
+    def __call__(self, config: Any, data: Path, *, seed: int) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class FieldStage:
+    """What does the work, and what further inputs count for its manifest's key."""
+
+    work: FieldFunction
+    inputs: InputsFunction | None = None
+
+
+# Section of RunConfig -> how its stage is loaded: imports happen in the function, when a run has the section.
+FIELD_STAGES: dict[str, Callable[[], FieldStage]] = {}
+
+
+def field_stages(config: Config) -> dict[str, Config]:
+    """The sections of a run's config that are there, in the order of FIELD_STAGES."""
+    found = {name: getattr(config, name, None) for name in FIELD_STAGES}
+    return {name: section for name, section in found.items() if section is not None}
