@@ -11,6 +11,7 @@ import polars as pl
 from pertinent.data.check import Checked, clean_source, counts_of, problems_of, read_source, warnings_of
 from pertinent.data.config import DataConfig
 from pertinent.data.sieve import reasons_of
+from pertinent.data.splits import SplitConfig, SplitRule
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet, write_json, write_parquet
 from pertinent.types import Scale, StageResult
@@ -18,7 +19,10 @@ from pertinent.types import Scale, StageResult
 
 @dataclass(frozen=True)
 class Dataset:
-    """A canonical dataset. log: lazy, for it may be larger than memory; None where the data set has none."""
+    """A canonical dataset. log: lazy, for it may be larger than memory; None where the data set has none.
+
+    split_rule: None in a folder that was built before it was written down.
+    """
 
     name: str
     items: pl.DataFrame
@@ -30,6 +34,7 @@ class Dataset:
     generated: bool
     note: str
     licence: str
+    split_rule: SplitRule | None
 
 
 def build_dataset(config: DataConfig, out: Path) -> StageResult:
@@ -48,7 +53,7 @@ def build_dataset(config: DataConfig, out: Path) -> StageResult:
         (out / "log.parquet").unlink(missing_ok=True)
     else:
         write_parquet(out / "log.parquet", checked.log)
-    write_json(out / "dataset.json", _describe(checked))
+    write_json(out / "dataset.json", _describe(checked, config.split))
     return StageResult(counts_of(checked), reasons_of(checked.quarantined), warnings_of(checked))
 
 
@@ -68,6 +73,7 @@ def load_dataset(folder: Path) -> Dataset:
             generated=about["generated"],
             note=about["note"],
             licence=about["licence"],
+            split_rule=_rule_of(about),
         )
     except (KeyError, TypeError) as error:
         raise DataError(
@@ -75,7 +81,12 @@ def load_dataset(folder: Path) -> Dataset:
         ) from None
 
 
-def _describe(checked: Checked) -> dict[str, Any]:
+def _rule_of(about: dict[str, Any]) -> SplitRule | None:
+    told = about.get("split")
+    return None if told is None else SplitRule(SplitConfig(test=told["test"], dev=told["dev"]), told["by"])
+
+
+def _describe(checked: Checked, split: SplitConfig) -> dict[str, Any]:
     source = checked.source
     return {
         "name": source.name,
@@ -84,5 +95,6 @@ def _describe(checked: Checked) -> dict[str, Any]:
         "licence": source.licence,
         "languages": list(checked.languages),
         "attributes": list(source.attributes),
+        "split": {"test": split.test, "dev": split.dev, "by": source.split_by},
         "scale": {"guidelines": list(source.scale.guidelines)},
     }

@@ -17,6 +17,7 @@ from pertinent.data.items import clean_items
 from pertinent.data.judgments import UNKNOWN_ITEM, clean_judgments
 from pertinent.data.leaks import drop_held_out_queries
 from pertinent.data.log import clean_log
+from pertinent.data.msrd import read_msrd
 from pertinent.data.sieve import reasons_of, too_many_broken
 from pertinent.data.source import Source
 from pertinent.data.splits import SPLITS
@@ -143,7 +144,7 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: no such folder (data.path)")
     if not config.path.is_dir():
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
-    readers = {"homedepot": read_homedepot, "esci": read_esci, "folder": read_folder}
+    readers = {"homedepot": read_homedepot, "esci": read_esci, "msrd": read_msrd, "folder": read_folder}
     return readers[config.reader](config.path, config)
 
 

@@ -1,0 +1,114 @@
+"""The one heavy pass over the log: sums a (query, item), in whole numbers, so that no order of rows can change them.
+
+Of a row of age ``a``, with half-life ``H``, action weight ``w`` and propensity ``p`` of its position:
+decay = 2^(-a / H); an impression adds decay * p to ``examined``; an action adds decay * w to ``engaged`` and
+decay * w / p to ``weight`` (inverse propensity weighting). Numbers are stored in units of 2^-32.
+Source of the model: Joachims, Swaminathan, Schnabel 2017, doi:10.1145/3018661.3018699.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pertinent.mining.config import MineConfig
+from pertinent.mining.engine import Engine
+from pertinent.mining.guards import Guarded
+from pertinent.mining.logs import Log
+from pertinent.mining.sql import literal, scan
+from pertinent.mining.survey import Survey
+
+UNIT = 2**32
+PAIRS = "pairs.parquet"
+NO_ITEM = "item_id is empty"
+UNKNOWN_ITEM = "item_id names no known item"
+SUMS = ("n", "impressions", "actions", "examined", "engaged", "weight")
+_DAY_US = 86_400 * 10**6
+
+
+def sum_pairs(
+    engine: Engine, log: Log, survey: Survey, guarded: Guarded, config: MineConfig, items: Path, work: Path
+) -> tuple[Path, dict[str, int]]:
+    """work/pairs.parquet: key, item_id and SUMS of each pair of a known item; and reason -> rows dropped for the item.
+
+    items: items.parquet of the data stage. A whole file found in ``work`` is kept.
+    """
+    out, all_pairs = work / PAIRS, work / "all-pairs.parquet"
+    if not all_pairs.exists():
+        rows = f"SELECT s.key, l.* FROM {log.relation} l JOIN {scan(guarded.spellings)} s ON l.query = s.query WHERE {survey.wanted}"
+        sums = ", ".join(f"{sql} AS {name}" for name, sql in zip(SUMS, _sums(config, survey), strict=True))
+        engine.write(
+            all_pairs, f"SELECT key, item_id, {sums} FROM ({rows}) GROUP BY key, item_id", "sum each pair", "lz4"
+        )
+    known = f"(SELECT item_id FROM {scan(items)})"
+    if not out.exists():
+        pairs = scan(all_pairs)
+        if engine.row(f"SELECT count(*) FROM {pairs} WHERE item_id <> trim(item_id)")[0]:
+            again = ", ".join(f"sum({name})::BIGINT AS {name}" for name in SUMS)
+            pairs = f"(SELECT key, trim(item_id) AS item_id, {again} FROM {pairs} GROUP BY ALL)"
+        engine.write(out, f"SELECT * FROM {pairs} SEMI JOIN {known} USING (item_id)", compression="lz4")
+    totals = engine.row(
+        f"SELECT coalesce(sum(n), 0)::BIGINT, coalesce(sum(n) FILTER (coalesce(trim(item_id), '') = ''), 0)::BIGINT"
+        f" FROM {scan(all_pairs)}"
+    )
+    kept = engine.row(f"SELECT coalesce(sum(n), 0)::BIGINT FROM {scan(out)}")[0]
+    dropped = {NO_ITEM: totals[1], UNKNOWN_ITEM: totals[0] - totals[1] - kept}
+    return out, {reason: n for reason, n in dropped.items() if n}
+
+
+def decay_sql(config: MineConfig, survey: Survey) -> str:
+    """The SQL of a row's decay."""
+    if config.half_life_days is None or survey.last is None:
+        return "1.0"
+    return f"pow(2.0, (ts - {survey.last}) / {config.half_life_days * _DAY_US!r})"
+
+
+def propensity_sql(config: MineConfig, *, has_positions: bool) -> str:
+    """The SQL of the chance that a row's result was looked at: 1 where no position is written."""
+    settings = config.propensity
+    rank = f"(position - {settings.first_position - 1})"
+    if not has_positions or (not settings.given and settings.eta == 0.0):
+        return "1.0"
+    if settings.given:
+        given = [max(value, settings.clip) for value in settings.given]
+        chance = f"list_extract({literal(given)}, least({rank}, {len(given)}))"
+    else:
+        chance = f"greatest(pow({rank}::DOUBLE, {-settings.eta!r}), {settings.clip!r})"
+    return f"CASE WHEN position IS NULL THEN 1.0 ELSE {chance} END"
+
+
+def weight_sql(config: MineConfig, survey: Survey) -> str:
+    """The SQL of the weight of a row's action: a click that led to a long visit is a long_click."""
+    weights = config.weights.model_dump()
+    cases = []
+    if "click" in survey.actions:
+        long = f"WHEN dwell_s >= {config.long_click_s!r} THEN {weights['long_click']!r}"
+        cases.append(f"WHEN {_is('click', survey)} THEN CASE {long} ELSE {weights['click']!r} END")
+    cases += [
+        f"WHEN {_is(name, survey)} THEN {weights[name]!r}"
+        for name in ("long_click", "save", "hide")
+        if name in survey.actions and weights[name]
+    ]
+    return f"CASE {' '.join(cases)} ELSE 0.0 END" if cases else "0.0"
+
+
+def _is(action: str, survey: Survey) -> str:
+    return f"action IN ({', '.join(map(literal, survey.actions[action]))})" if action in survey.actions else "false"
+
+
+def _sums(config: MineConfig, survey: Survey) -> list[str]:
+    """The SQL of SUMS, in their order."""
+    seen, weight = _is("impression", survey), weight_sql(config, survey)
+    decay, chance = decay_sql(config, survey), propensity_sql(config, has_positions=survey.has_positions)
+
+    def whole(number: str, where: str) -> str:
+        return f"coalesce(sum(({number} * {UNIT})::BIGINT) FILTER ({where}), 0)::BIGINT"
+
+    acted = f"{weight} > 0"
+    return [
+        "count(*)",
+        f"count(*) FILTER ({seen})",
+        f"count(*) FILTER ({acted})",
+        whole(f"{decay} * {chance}", seen),
+        whole(f"{decay} * {weight}", acted),
+        whole(f"{decay} * {weight} / ({chance})", acted),
+    ]

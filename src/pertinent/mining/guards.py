@@ -1,0 +1,238 @@
+"""The guards, computed once a distinct query: held out, cross-fitting folds, enough users, private text.
+
+SQL does the ordinary case; a text that is not ASCII goes through the very functions of `pertinent.data.splits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pertinent.data.build import Dataset, load_dataset
+from pertinent.data.splits import SplitRule, cross_folds, normalise_query, normalised, sorted_words
+from pertinent.errors import DataError
+from pertinent.files import read_json, read_parquet, write_json, write_parquet
+from pertinent.mining.config import MineConfig
+from pertinent.mining.engine import Engine
+from pertinent.mining.logs import Log
+from pertinent.mining.private import MIN_DIGITS, is_private
+from pertinent.mining.sql import name_of, scan
+from pertinent.mining.survey import Survey
+
+NO_QUERY = "query is empty"
+HELD_OUT = "query is held out (dev or test)"
+SPELLINGS, QUERIES, GUARDED = "spellings.parquet", "queries.parquet", "guarded.json"
+QUOTED_FOLD = "'fold ' || text"  # as cross_folds hashes it
+_ASCII = "strlen({0}) = length({0})"
+# What str.split takes for blanks, in ASCII.
+_NORMAL = "trim(regexp_replace(lower({0}), '[\\t-\\r\\x1c-\\x20]+', ' ', 'g'))"
+_TWO_64 = "18446744073709551616.0"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """spellings: query (as the log writes it) -> key. queries: key -> query, query_id, fold, excluded.
+
+    A key from 0 is a query that may appear; a key under 0 stands for all queries that may not and that the same folds
+    exclude: -1 - excluded. excluded: bit k is set where version k leaves the query out. dropped: reason -> rows.
+    counts: of queries by what befell them.
+    """
+
+    spellings: Path
+    queries: Path
+    dropped: Mapping[str, int]
+    counts: Mapping[str, int]
+
+
+def require_rule(data: Path) -> tuple[Dataset, SplitRule]:
+    """The data set and the rule of its splits. Raises DataError where the folder does not tell the rule."""
+    dataset = load_dataset(data)
+    if dataset.split_rule is None:
+        raise DataError(f"{data / 'dataset.json'}: expected the rule of the splits, found none: build the data again")
+    return dataset, dataset.split_rule
+
+
+def guard_queries(
+    engine: Engine, log: Log, survey: Survey, config: MineConfig, dataset: Dataset, rule: SplitRule, work: Path
+) -> Guarded:
+    """Judge every distinct query of the log's wanted rows; what was done whole in ``work`` is kept.
+
+    Users are told apart by a 64-bit hash; two that share one count once, so the error is on the safe side.
+    Raises DataError where k > 1 and the log has nobody to count.
+    """
+    if (work / GUARDED).exists():
+        done = read_json(work / GUARDED)
+        return Guarded(work / SPELLINGS, work / QUERIES, done["dropped"], done["queries"])
+    _require_users(log, config)
+    judged = work / "judged.parquet"
+    write_parquet(judged, _judged(dataset, config, rule))
+    engine.connection.create_function("normalise_text", normalise_query, ["VARCHAR"], "VARCHAR")
+    engine.connection.create_function("private_text", is_private, ["VARCHAR"], "BOOLEAN")
+    _count_users(engine, log, survey, config)
+    engine.table(
+        "spelled",
+        f"SELECT query, n, users, CASE WHEN {_ASCII.format('query')} THEN {_NORMAL.format('query')}"
+        " ELSE normalise_text(query) END AS text FROM raw WHERE query IS NOT NULL",
+    )
+    _classify(engine, config, rule, judged)
+    _apply_k(engine, config)
+    spellings, queries = work / SPELLINGS, work / QUERIES
+    shown = "SELECT key, text AS query, query_id, fold, excluded FROM keyed WHERE shown"
+    engine.write(queries, shown, compression="lz4")
+    engine.write(spellings, "SELECT s.query, k.key FROM spelled s JOIN keyed k USING (text)", compression="lz4")
+    guarded = Guarded(spellings, queries, _dropped(engine), _counts(engine))
+    for table in ("raw", "seen", "spelled", "known", "excluding", "judged_queries", "keyed"):
+        engine.rows(f"DROP TABLE IF EXISTS {table}")
+    write_json(work / GUARDED, {"dropped": guarded.dropped, "queries": guarded.counts})
+    return guarded
+
+
+def held_out(queries: pl.Series, dataset: Dataset, rule: SplitRule) -> pl.Series:
+    """Whether each query is held out: judged for dev or test, or in dev or test by the rule. queries: no nulls."""
+    judged = dataset.judgments.select("query", "split").unique("query")
+    splits = dict(zip(normalised(judged["query"]), judged["split"], strict=True))
+    by_rule = rule.of(queries)
+    found = [splits.get(text, split) != "train" for text, split in zip(normalised(queries), by_rule, strict=True)]
+    return pl.Series(found, dtype=pl.Boolean)
+
+
+def check_fields(fields: Path, data: Path, *, n_folds: int = 5) -> dict[str, int]:
+    """Check engaged queries against the queries that must not be among them; returns counts of what was checked.
+
+    fields: a fields.parquet (item_id, text_version, engaged_queries), whoever made it. data: a data stage's folder.
+    Raises DataError for a held-out query, or for a query of fold k in text_version k, naming item, version and query.
+    """
+    dataset, rule = require_rule(data)
+    table = read_parquet(fields, ["item_id", "text_version", "engaged_queries"])
+    entries = table.explode("engaged_queries", keep_nulls=False, empty_as_null=False)
+    entries = entries.with_columns(query=pl.col("engaged_queries").struct.field("query")).drop_nulls("query")
+    unique = entries["query"].unique()
+    judged = pl.DataFrame({"query": unique, "held_out": held_out(unique, dataset, rule)})
+    judged = judged.with_columns(fold=cross_folds(unique, n_folds))
+    entries = entries.join(judged, on="query", maintain_order="left")
+    _refuse(fields, entries.filter("held_out"), "a held-out query (dev or test)")
+    _refuse(fields, entries.filter(pl.col("fold") == pl.col("text_version")), "a query of the version's own fold")
+    return {"rows": table.height, "entries": entries.height, "queries": unique.len(), "refused": 0}
+
+
+def _refuse(fields: Path, wrong: pl.DataFrame, what: str) -> None:
+    if wrong.height:
+        first = wrong.sort("item_id", "text_version", "query").row(0, named=True)
+        raise DataError(
+            f"{fields}: item {first['item_id']}, text_version {first['text_version']}: expected no engaged query that is"
+            f" {what}, found {first['query']!r} ({wrong.height:,} such entries)"
+        )
+
+
+def _require_users(log: Log, config: MineConfig) -> None:
+    if config.k > 1 and config.k_by not in log.columns:
+        stand_in = "k_by=session where sessions may stand in, or " if config.k_by == "user" else ""
+        raise DataError(
+            f"{log.files[0]}: expected a column {config.k_by} to count {config.k} distinct ones a query, found none: set"
+            f" {stand_in}k=1 if every query may be shown"
+        )
+
+
+def _judged(dataset: Dataset, config: MineConfig, rule: SplitRule) -> pl.DataFrame:
+    """text, query_id, split, fold and words of each judged query."""
+    judged = dataset.judgments.select("query", "query_id", "split").unique("query", maintain_order=True)
+    judged = judged.with_columns(text=normalised(judged["query"])).unique("text", keep="first", maintain_order=True)
+    words = [sorted_words(text) if rule.by == "words" else text for text in judged["text"]]
+    return judged.with_columns(words=pl.Series(words, dtype=pl.String), fold=cross_folds(judged["text"], config.n_folds))
+
+
+def _count_users(engine: Engine, log: Log, survey: Survey, config: MineConfig) -> None:
+    """Tables ``raw`` (query as written, rows, users) and, with k > 1, ``seen`` (query, user's hash)."""
+    if config.k == 1:
+        sql = f"SELECT query, count(*) AS n, 0 AS users FROM {log.relation} WHERE {survey.wanted} GROUP BY query"
+        engine.table("raw", sql, "distinct queries")
+        return
+    user = name_of(config.k_by)
+    sql = (
+        f"SELECT query, CASE WHEN trim({user}) <> '' THEN hash({user}) END AS u, count(*) AS n FROM {log.relation}"
+        f" WHERE {survey.wanted} GROUP BY ALL"
+    )
+    engine.table("seen", sql, "users of each query")
+    engine.table("raw", "SELECT query, sum(n)::BIGINT AS n, count(u) AS users FROM seen GROUP BY query")
+    if engine.row("SELECT coalesce(max(users), 0) FROM raw")[0] == 0:
+        raise DataError(
+            f"{log.files[0]}: expected some row with a {config.k_by} to count {config.k} distinct ones a query, found"
+            " none: set k=1 if every query may be shown"
+            + (", or k_by=session where sessions may stand in" if config.k_by == "user" else "")
+        )
+
+
+def _classify(engine: Engine, config: MineConfig, rule: SplitRule, judged: Path) -> None:
+    """Table ``known``: each normalised text with its rows, bounds of its users, id, fold, words and what it is."""
+    words = "array_to_string(list_sort(string_split(text, ' ')), ' ')" if rule.by == "words" else "text"
+    digits = "length(regexp_replace(text, '[^0-9]', '', 'g'))"
+    suspect = f"contains(text, '@') OR {digits} >= {MIN_DIGITS} OR NOT ({_ASCII.format('text')})"
+    texts = (
+        "SELECT text, sum(n)::BIGINT AS n, max(users) AS least, sum(users)::BIGINT AS most FROM spelled"
+        " WHERE text <> '' GROUP BY text"
+    )
+    own = (
+        f"SELECT *, {words} AS words, ({_digest(QUOTED_FOLD)} % {config.n_folds})::TINYINT AS fold,"
+        f" CASE WHEN {suspect} THEN private_text(text) ELSE false END AS private FROM ({texts})"
+    )
+    # As split_of does it: dev is h < test + dev, rounded, for .14 + .07 is not .21 in binary.
+    train = f"{_digest('q.words')}::DOUBLE / {_TWO_64} >= {round(rule.config.test + rule.config.dev, 12)!r}"
+    engine.table(
+        "known",
+        "SELECT q.*, coalesce(j.query_id, left(sha256(q.text), 16)) AS query_id,"
+        f" NOT coalesce(j.split = 'train', {train}) AS held_out FROM ({own}) q LEFT JOIN {scan(judged)} j USING (text)",
+    )
+    # With splits by words, reorderings are one query: what a fold leaves out, it leaves out in every order.
+    engine.table(
+        "excluding",
+        "SELECT words, bit_or(1 << fold::INTEGER)::INTEGER AS excluded FROM (SELECT words, fold FROM known UNION ALL"
+        f" SELECT words, fold FROM {scan(judged)}) GROUP BY words",
+    )
+
+
+def _digest(text: str) -> str:
+    """The SQL of the first 8 bytes of the SHA-256 of a text, as an unsigned number."""
+    return f"('0x' || left(sha256({text}), 16))::UBIGINT"
+
+
+def _apply_k(engine: Engine, config: MineConfig) -> None:
+    """Table ``keyed``: the queries that are not held out, with keys; ``enough``: whether k users issued each."""
+    if config.k == 1:
+        enough, users = "true", "(SELECT NULL::VARCHAR AS text, 0 AS users WHERE false)"
+    else:
+        # Several spellings share users: only where these bounds do not settle it are they counted together.
+        unsettled = f"SELECT text FROM known WHERE least < {config.k} AND most >= {config.k}"
+        users = (
+            f"(SELECT s.text, count(DISTINCT e.u) AS users FROM spelled s SEMI JOIN ({unsettled}) USING (text)"
+            " JOIN seen e USING (query) GROUP BY s.text)"
+        )
+        enough = f"coalesce(u.users, k.least) >= {config.k}"
+    judged = f"SELECT k.*, {enough} AS enough FROM known k LEFT JOIN {users} u USING (text) WHERE NOT k.held_out"
+    engine.table("judged_queries", f"SELECT *, enough AND NOT private AS shown FROM ({judged})")
+    rank = "row_number() OVER (PARTITION BY shown ORDER BY text)"
+    engine.table(
+        "keyed",
+        f"SELECT q.*, e.excluded, CASE WHEN shown THEN {rank} - 1 ELSE -1 - e.excluded END::INTEGER AS key"
+        " FROM judged_queries q JOIN excluding e USING (words)",
+    )
+
+
+def _dropped(engine: Engine) -> dict[str, int]:
+    no_query = engine.row(
+        "SELECT coalesce(sum(n), 0)::BIGINT FROM raw ANTI JOIN (SELECT query FROM spelled WHERE text <> '') USING (query)"
+    )[0]
+    held_out = engine.row("SELECT coalesce(sum(n), 0)::BIGINT FROM known WHERE held_out")[0]
+    return {reason: n for reason, n in ((NO_QUERY, no_query), (HELD_OUT, held_out)) if n}
+
+
+def _counts(engine: Engine) -> dict[str, int]:
+    names = ("log", "held_out", "too_few_users", "private", "shown", "rows_of_too_few_users", "rows_of_private")
+    known = engine.row("SELECT count(*), count(*) FILTER (held_out) FROM known")
+    rest = engine.row(
+        "SELECT count(*) FILTER (NOT enough), count(*) FILTER (enough AND private), count(*) FILTER (shown),"
+        " coalesce(sum(n) FILTER (NOT enough), 0)::BIGINT, coalesce(sum(n) FILTER (enough AND private), 0)::BIGINT FROM keyed"
+    )
+    return dict(zip(names, (*known, *rest), strict=True))
