@@ -28,31 +28,37 @@ _DAY_US = 86_400 * 10**6
 def sum_pairs(
     engine: Engine, log: Log, survey: Survey, guarded: Guarded, config: MineConfig, items: Path, work: Path
 ) -> tuple[Path, dict[str, int]]:
-    """work/pairs.parquet: key, item_id and SUMS of each pair of a known item; and reason -> rows dropped for the item.
+    """work/pairs.parquet: key, item (number of a known item, null for others), named, SUMS; reason -> rows dropped.
 
-    items: items.parquet of the data stage. A whole file found in ``work`` is kept.
+    items: items.parquet of the data stage, numbered by item_id in table ``items``. A whole file in ``work`` is kept.
     """
-    out, all_pairs = work / PAIRS, work / "all-pairs.parquet"
-    if not all_pairs.exists():
-        rows = f"SELECT s.key, l.* FROM {log.relation} l JOIN {scan(guarded.spellings)} s ON l.query = s.query WHERE {survey.wanted}"
-        sums = ", ".join(f"{sql} AS {name}" for name, sql in zip(SUMS, _sums(config, survey), strict=True))
-        engine.write(
-            all_pairs, f"SELECT key, item_id, {sums} FROM ({rows}) GROUP BY key, item_id", "sum each pair", "lz4"
-        )
-    known = f"(SELECT item_id FROM {scan(items)})"
+    engine.table("items", f"SELECT item_id, (row_number() OVER (ORDER BY item_id))::INTEGER AS item FROM {scan(items)}")
+    out = work / PAIRS
     if not out.exists():
-        pairs = scan(all_pairs)
-        if engine.row(f"SELECT count(*) FROM {pairs} WHERE item_id <> trim(item_id)")[0]:
-            again = ", ".join(f"sum({name})::BIGINT AS {name}" for name in SUMS)
-            pairs = f"(SELECT key, trim(item_id) AS item_id, {again} FROM {pairs} GROUP BY ALL)"
-        engine.write(out, f"SELECT * FROM {pairs} SEMI JOIN {known} USING (item_id)", compression="lz4")
-    totals = engine.row(
-        f"SELECT coalesce(sum(n), 0)::BIGINT, coalesce(sum(n) FILTER (coalesce(trim(item_id), '') = ''), 0)::BIGINT"
-        f" FROM {scan(all_pairs)}"
+        columns = "s.key, l.item_id, l.action, l.ts, l.position, l.dwell_s"
+        rows = f"SELECT {columns} FROM {log.relation} l JOIN {scan(guarded.spellings)} s USING (query) WHERE {survey.wanted}"
+        sums = ", ".join(f"{sql} AS {name}" for name, sql in zip(SUMS, _sums(config, survey), strict=True))
+        _write_numbered(engine, f"SELECT key, item_id, {sums} FROM ({rows}) GROUP BY key, item_id", out, work)
+    lost = engine.row(
+        "SELECT coalesce(sum(n) FILTER (named), 0)::BIGINT, coalesce(sum(n) FILTER (NOT named), 0)::BIGINT"
+        f" FROM {scan(out)} WHERE item IS NULL"
     )
-    kept = engine.row(f"SELECT coalesce(sum(n), 0)::BIGINT FROM {scan(out)}")[0]
-    dropped = {NO_ITEM: totals[1], UNKNOWN_ITEM: totals[0] - totals[1] - kept}
-    return out, {reason: n for reason, n in dropped.items() if n}
+    return out, {reason: n for reason, n in zip((UNKNOWN_ITEM, NO_ITEM), lost, strict=True) if n}
+
+
+def _write_numbered(engine: Engine, pairs: str, out: Path, work: Path) -> None:
+    """The pairs with item numbers in place of ids. Ids are stripped of blanks here, once a pair and not once a row."""
+    numbered = (
+        "SELECT p.* EXCLUDE (item_id), i.item, coalesce(trim(p.item_id), '') <> '' AS named,"
+        " p.item_id <> trim(p.item_id) AS padded FROM ({0}) p LEFT JOIN items i ON i.item_id = trim(p.item_id)"
+    )
+    first = work / "padded-pairs.parquet"
+    engine.write(first, numbered.format(pairs), "sum each pair", "lz4")
+    if engine.row(f"SELECT coalesce(bool_or(padded), false) FROM {scan(first)}")[0]:
+        sums = ", ".join(f"sum({name})::BIGINT AS {name}" for name in SUMS)
+        engine.write(out, f"SELECT key, item, named, {sums} FROM {scan(first)} GROUP BY ALL", compression="lz4")
+    else:
+        first.rename(out)
 
 
 def decay_sql(config: MineConfig, survey: Survey) -> str:

@@ -25,7 +25,7 @@ from pertinent.mining.survey import Survey
 NO_QUERY = "query is empty"
 HELD_OUT = "query is held out (dev or test)"
 SPELLINGS, QUERIES, GUARDED = "spellings.parquet", "queries.parquet", "guarded.json"
-QUOTED_FOLD = "'fold ' || text"  # as cross_folds hashes it
+_FOLDED = "'fold ' || text"  # as cross_folds hashes it
 _ASCII = "strlen({0}) = length({0})"
 # What str.split takes for blanks, in ASCII.
 _NORMAL = "trim(regexp_replace(lower({0}), '[\\t-\\r\\x1c-\\x20]+', ' ', 'g'))"
@@ -60,7 +60,8 @@ def guard_queries(
 ) -> Guarded:
     """Judge every distinct query of the log's wanted rows; what was done whole in ``work`` is kept.
 
-    Users are told apart by a 64-bit hash; two that share one count once, so the error is on the safe side.
+    Users are told apart by a 64-bit hash; two that share one count once, and a user that is blank or begins with a blank
+    does not count: both err on the safe side.
     Raises DataError where k > 1 and the log has nobody to count.
     """
     if (work / GUARDED).exists():
@@ -77,14 +78,14 @@ def guard_queries(
         f"SELECT query, n, users, CASE WHEN {_ASCII.format('query')} THEN {_NORMAL.format('query')}"
         " ELSE normalise_text(query) END AS text FROM raw WHERE query IS NOT NULL",
     )
-    _classify(engine, config, rule, judged)
-    _apply_k(engine, config)
+    _classify(engine, rule, judged)
+    _key(engine, config, rule, judged)
     spellings, queries = work / SPELLINGS, work / QUERIES
-    shown = "SELECT key, text AS query, query_id, fold, excluded FROM keyed WHERE shown"
+    shown = "SELECT key, text AS query, coalesce(query_id, left(sha256(text), 16)) AS query_id, fold, excluded FROM keyed WHERE shown"
     engine.write(queries, shown, compression="lz4")
     engine.write(spellings, "SELECT s.query, k.key FROM spelled s JOIN keyed k USING (text)", compression="lz4")
     guarded = Guarded(spellings, queries, _dropped(engine), _counts(engine))
-    for table in ("raw", "seen", "spelled", "known", "excluding", "judged_queries", "keyed"):
+    for table in ("raw", "seen", "spelled", "known", "candidates", "guarded", "keyed"):
         engine.rows(f"DROP TABLE IF EXISTS {table}")
     write_json(work / GUARDED, {"dropped": guarded.dropped, "queries": guarded.counts})
     return guarded
@@ -152,7 +153,7 @@ def _count_users(engine: Engine, log: Log, survey: Survey, config: MineConfig) -
         return
     user = name_of(config.k_by)
     sql = (
-        f"SELECT query, CASE WHEN trim({user}) <> '' THEN hash({user}) END AS u, count(*) AS n FROM {log.relation}"
+        f"SELECT query, CASE WHEN {user} >= '!' THEN hash({user}) END AS u, count(*) AS n FROM {log.relation}"
         f" WHERE {survey.wanted} GROUP BY ALL"
     )
     engine.table("seen", sql, "users of each query")
@@ -165,31 +166,20 @@ def _count_users(engine: Engine, log: Log, survey: Survey, config: MineConfig) -
         )
 
 
-def _classify(engine: Engine, config: MineConfig, rule: SplitRule, judged: Path) -> None:
-    """Table ``known``: each normalised text with its rows, bounds of its users, id, fold, words and what it is."""
+def _classify(engine: Engine, rule: SplitRule, judged: Path) -> None:
+    """Table ``known``: each normalised text, its words, rows and bounds of its users, its judged id and if held out."""
     words = "array_to_string(list_sort(string_split(text, ' ')), ' ')" if rule.by == "words" else "text"
-    digits = "length(regexp_replace(text, '[^0-9]', '', 'g'))"
-    suspect = f"contains(text, '@') OR {digits} >= {MIN_DIGITS} OR NOT ({_ASCII.format('text')})"
     texts = (
         "SELECT text, sum(n)::BIGINT AS n, max(users) AS least, sum(users)::BIGINT AS most FROM spelled"
         " WHERE text <> '' GROUP BY text"
     )
-    own = (
-        f"SELECT *, {words} AS words, ({_digest(QUOTED_FOLD)} % {config.n_folds})::TINYINT AS fold,"
-        f" CASE WHEN {suspect} THEN private_text(text) ELSE false END AS private FROM ({texts})"
-    )
     # As split_of does it: dev is h < test + dev, rounded, for .14 + .07 is not .21 in binary.
-    train = f"{_digest('q.words')}::DOUBLE / {_TWO_64} >= {round(rule.config.test + rule.config.dev, 12)!r}"
+    train = f"{_digest('words')}::DOUBLE / {_TWO_64} >= {round(rule.config.test + rule.config.dev, 12)!r}"
     engine.table(
         "known",
-        "SELECT q.*, coalesce(j.query_id, left(sha256(q.text), 16)) AS query_id,"
-        f" NOT coalesce(j.split = 'train', {train}) AS held_out FROM ({own}) q LEFT JOIN {scan(judged)} j USING (text)",
-    )
-    # With splits by words, reorderings are one query: what a fold leaves out, it leaves out in every order.
-    engine.table(
-        "excluding",
-        "SELECT words, bit_or(1 << fold::INTEGER)::INTEGER AS excluded FROM (SELECT words, fold FROM known UNION ALL"
-        f" SELECT words, fold FROM {scan(judged)}) GROUP BY words",
+        f"SELECT q.*, j.query_id, NOT coalesce(j.split = 'train', {train}) AS held_out"
+        f" FROM (SELECT *, {words} AS words FROM ({texts})) q LEFT JOIN (FROM {scan(judged)} SELECT text, query_id, split) j"
+        " USING (text)",
     )
 
 
@@ -198,8 +188,8 @@ def _digest(text: str) -> str:
     return f"('0x' || left(sha256({text}), 16))::UBIGINT"
 
 
-def _apply_k(engine: Engine, config: MineConfig) -> None:
-    """Table ``keyed``: the queries that are not held out, with keys; ``enough``: whether k users issued each."""
+def _key(engine: Engine, config: MineConfig, rule: SplitRule, judged: Path) -> None:
+    """Table ``keyed``: the queries that are not held out, whether k users issued each, and so on to its key."""
     if config.k == 1:
         enough, users = "true", "(SELECT NULL::VARCHAR AS text, 0 AS users WHERE false)"
     else:
@@ -210,13 +200,30 @@ def _apply_k(engine: Engine, config: MineConfig) -> None:
             " JOIN seen e USING (query) GROUP BY s.text)"
         )
         enough = f"coalesce(u.users, k.least) >= {config.k}"
-    judged = f"SELECT k.*, {enough} AS enough FROM known k LEFT JOIN {users} u USING (text) WHERE NOT k.held_out"
-    engine.table("judged_queries", f"SELECT *, enough AND NOT private AS shown FROM ({judged})")
-    rank = "row_number() OVER (PARTITION BY shown ORDER BY text)"
+    fold = f"({_digest(_FOLDED)} % {config.n_folds})::TINYINT"
+    engine.table(
+        "candidates",
+        f"SELECT k.*, {enough} AS enough, {fold} AS fold FROM known k LEFT JOIN {users} u USING (text)"
+        " WHERE NOT k.held_out",
+    )
+    digits = "length(regexp_replace(text, '[^0-9]', '', 'g'))"
+    suspect = f"contains(text, '@') OR {digits} >= {MIN_DIGITS} OR NOT ({_ASCII.format('text')})"
+    private = f"CASE WHEN enough THEN CASE WHEN {suspect} THEN private_text(text) ELSE false END ELSE false END"
+    excluded, siblings = "(1 << fold::INTEGER)", ""
+    if rule.by == "words":  # reorderings are one query: what a fold leaves out, it leaves out in every order
+        folds = f"SELECT words, fold FROM candidates UNION ALL SELECT words, fold FROM {scan(judged)}"
+        grouped = f"SELECT words, bit_or(1 << fold::INTEGER) AS excluded FROM ({folds}) GROUP BY words"
+        excluded, siblings = "s.excluded", f"JOIN ({grouped}) s USING (words)"
+    engine.table(
+        "guarded",
+        f"SELECT q.*, {excluded}::INTEGER AS excluded, enough AND NOT private AS shown"
+        f" FROM (SELECT *, {private} AS private FROM candidates) q {siblings}",
+    )
+    rank = "row_number() OVER (ORDER BY text) - 1"
     engine.table(
         "keyed",
-        f"SELECT q.*, e.excluded, CASE WHEN shown THEN {rank} - 1 ELSE -1 - e.excluded END::INTEGER AS key"
-        " FROM judged_queries q JOIN excluding e USING (words)",
+        f"SELECT *, ({rank})::INTEGER AS key FROM guarded WHERE shown"
+        " UNION ALL SELECT *, -1 - excluded AS key FROM guarded WHERE NOT shown",
     )
 
 

@@ -26,12 +26,16 @@ _JSON = (".jsonl", ".ndjson", ".json")
 
 @dataclass(frozen=True)
 class Log:
-    """relation: SQL to select from. files: what was read. format: own or ubi. columns: which of ours the log has."""
+    """relation: SQL to select from. files: what was read. format: own or ubi. columns: which of ours the log has.
+
+    may_break: whether there may be rows that cannot be read.
+    """
 
     relation: str
     files: tuple[Path, ...]
     format: str
     columns: frozenset[str]
+    may_break: bool
 
 
 def log_files(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -64,7 +68,7 @@ def open_log(engine: Engine, config: LogConfig, files: Sequence[Path], work: Pat
         raise DataError(f"{other}: expected UBI events or queries as {ubi[0].name} holds, found another kind of log")
     if ubi:
         staged = stage_ubi(engine, config, ubi, work)
-        return Log(f"(SELECT * FROM {scan(*staged)})", tuple(files), "ubi", frozenset(LOG_COLUMNS))
+        return Log(f"(SELECT * FROM {scan(*staged)})", tuple(files), "ubi", frozenset(LOG_COLUMNS), True)
     parts = [_parquet_relation(engine, config, parquet)] if parquet else []
     columns = {name for _, names in parts for name in names}
     staged = []
@@ -74,7 +78,7 @@ def open_log(engine: Engine, config: LogConfig, files: Sequence[Path], work: Pat
         staged.append(target)
     relations = [relation for relation, _ in parts]
     relations += [f"SELECT * FROM {scan(*staged)}"] if staged else []
-    return Log(f"({' UNION ALL '.join(relations)})", tuple(files), "own", frozenset(columns))
+    return Log(f"({' UNION ALL '.join(relations)})", tuple(files), "own", frozenset(columns), bool(texts))
 
 
 def _is_table(file: Path) -> bool:

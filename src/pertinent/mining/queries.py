@@ -12,7 +12,7 @@ from pertinent.mining.config import MineConfig
 from pertinent.mining.engine import Engine, open_engine
 from pertinent.mining.guards import Guarded, check_fields, guard_queries, require_rule
 from pertinent.mining.logs import Log, log_files, open_log
-from pertinent.mining.rates import ITEM_RATES, RATES, item_rates, pair_rates
+from pertinent.mining.rates import ITEM_RATES, RATES, item_rates, pair_rates, shown_pairs
 from pertinent.mining.sql import scan
 from pertinent.mining.survey import Survey, survey_log
 from pertinent.types import StageResult
@@ -40,7 +40,7 @@ def mine_queries(config: MineConfig, data: Path, out: Path, *, seed: int) -> Sta
         guarded = guard_queries(engine, log, survey, config, dataset, rule, out)
         pairs, bad_items = sum_pairs(engine, log, survey, guarded, config, data / "items.parquet", out)
         dropped = {**survey.dropped, **guarded.dropped, **bad_items}
-        kept = engine.row(f"SELECT coalesce(sum(n), 0)::BIGINT FROM {scan(pairs)}")[0]
+        kept = engine.row(f"SELECT coalesce(sum(n), 0)::BIGINT FROM {scan(pairs)} WHERE item IS NOT NULL")[0]
         assert survey.n_rows == sum(dropped.values()) + kept, (survey.n_rows, dropped, kept)
         if not kept:
             reason, n = max(dropped.items(), key=lambda entry: entry[1])
@@ -76,7 +76,7 @@ def _write_results(engine: Engine, pairs: Path, guarded: Guarded, config: MineCo
         "engaged_queries": n_entries,
         "field_rows": engine.row(f"SELECT count(*) FROM {fields}")[0],
         "rates": n_rates,
-        "items_with_rates": engine.row("SELECT count(*) FROM item_rate")[0],
+        "items_with_rates": engine.row("SELECT count(*) FROM item_all")[0],
         "mean_rate": priors,
     }
 
@@ -85,8 +85,8 @@ def _write_fields(engine: Engine, pairs: Path, queries: Path, config: MineConfig
     """The heaviest queries of each item, version by version; equal weights are ordered by the query's text."""
     entry = f"{{'query': q.query, 'weight': p.weight / {UNIT}.0, 'excluded': q.excluded}}"
     lists = (
-        f"SELECT p.item_id, list({entry} ORDER BY p.weight DESC, p.key) AS entries FROM {scan(pairs)} p"
-        f" JOIN {scan(queries)} q USING (key) WHERE p.weight > 0 AND p.actions >= {config.min_actions} GROUP BY p.item_id"
+        f"SELECT item, list({entry} ORDER BY p.weight DESC, p.key) AS entries FROM ({shown_pairs(pairs)}) p"
+        f" JOIN {scan(queries)} q USING (key) WHERE p.weight > 0 AND p.actions >= {config.min_actions} GROUP BY item"
     )
     plain = "lambda e: {'query': e.query, 'weight': e.weight}"
 
@@ -94,15 +94,16 @@ def _write_fields(engine: Engine, pairs: Path, queries: Path, config: MineConfig
         kept = "entries" if number < 0 else f"list_filter(entries, lambda e: (e.excluded >> {number}) & 1 = 0)"
         return f"list_transform(({kept})[1:{config.max_queries}], {plain})"
 
-    engine.table("engaged", f"SELECT item_id, entries, {version(-1)} AS served FROM ({lists})", "engaged queries")
-    rows = ["SELECT item_id, -1::TINYINT AS text_version, served AS engaged_queries FROM engaged"]
+    engine.table("engaged", f"SELECT item, entries, {version(-1)} AS served FROM ({lists})", "engaged queries")
+    rows = ["SELECT item, -1::TINYINT AS text_version, served AS engaged_queries FROM engaged"]
     rows += [
-        f"SELECT * FROM (SELECT item_id, {number}::TINYINT AS text_version, {version(number)} AS engaged_queries,"
+        f"SELECT * FROM (SELECT item, {number}::TINYINT AS text_version, {version(number)} AS engaged_queries,"
         " served FROM engaged) WHERE engaged_queries <> served"
         for number in range(config.n_folds)
     ]
-    union = " UNION ALL BY NAME ".join(f"SELECT item_id, text_version, engaged_queries FROM ({row})" for row in rows)
-    engine.write(path, f"SELECT * FROM ({union}) ORDER BY item_id, text_version", "fields")
+    union = " UNION ALL BY NAME ".join(f"SELECT item, text_version, engaged_queries FROM ({row})" for row in rows)
+    named = "SELECT item_id, text_version, engaged_queries"
+    engine.write(path, f"{named} FROM ({union}) JOIN items USING (item) ORDER BY item, text_version", "fields")
 
 
 def _settings(log: Log, survey: Survey, config: MineConfig) -> dict[str, Any]:

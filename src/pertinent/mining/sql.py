@@ -13,6 +13,8 @@ MAX_LINE_BYTES = 2**26
 
 def literal(value: Any) -> str:
     """A value as an SQL literal; a list or tuple as a list."""
+    if value is None:
+        return "NULL"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):

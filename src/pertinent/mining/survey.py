@@ -21,6 +21,7 @@ EARLY = "before since"
 LATE = "at or after the cut-off"
 BAD_POSITION = "position is no whole number from 0"
 _N_SHOWN = 5
+_COUNTED = ("action", "n", "broken", "no_time", "early", "late", "bad", "bad_untimed", "last", "lowest", "dwells")
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,13 @@ def survey_log(engine: Engine, log: Log, config: MineConfig) -> Survey:
 
     Raises DataError for an empty log, one without a wanted or an engaged row, or positions below the first.
     """
-    rows = engine.rows(f"SELECT action, {', '.join(_measures(config))} FROM {log.relation} GROUP BY action")
-    names = ("action", "n", "broken", "no_time", "early", "late", "bad", "bad_untimed", "times", "last", "lowest", "dwells")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
+    rows = engine.rows(f"SELECT action, {', '.join(_measures(log, config))} FROM {log.relation} GROUP BY action")
+    found = [dict(zip(_COUNTED, row, strict=True)) for row in rows]
     n_rows = sum(row["n"] for row in found)
     where = ", ".join(str(file) for file in log.files[:2]) + (", ..." if len(log.files) > 2 else "")
     if not n_rows:
         raise DataError(f"{where}: no rows")
-    timed = any(row["times"] for row in found)
+    timed = any(row["n"] > row["broken"] + row["no_time"] for row in found)
     if not timed and (config.since or config.until):
         raise DataError(f"{where}: expected timestamps to compare with since and until, found none")
     actions = _our_actions(found, config)
@@ -93,22 +93,28 @@ def micros(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds
 
 
-def _measures(config: MineConfig) -> list[str]:
-    early = f"ts < {micros(config.since)}" if config.since else "false"
-    late = f"ts >= {micros(config.until)}" if config.until else "false"
-    inside = f"NOT broken AND NOT coalesce({early}, false) AND NOT coalesce({late}, false)"
+def _measures(log: Log, config: MineConfig) -> list[str]:
+    """The SQL of what is counted of each action, in the order of _COUNTED; what cannot be is not looked for."""
+
+    def rows(condition: str, possible: bool = True) -> str:
+        return f"count(*) FILTER ({condition})" if possible else "0"
+
+    sound = "NOT broken AND " if log.may_break else ""
+    inside = f"{sound}ts IS NOT NULL"
+    inside += f" AND ts >= {micros(config.since)}" if config.since else ""
+    inside += f" AND ts < {micros(config.until)}" if config.until else ""
+    positions = "position" in log.columns
     return [
         "count(*)",
-        "count(*) FILTER (broken)",
-        "count(*) FILTER (NOT broken AND ts IS NULL)",
-        f"count(*) FILTER (NOT broken AND {early})",
-        f"count(*) FILTER (NOT broken AND {late})",
-        f"count(*) FILTER ({inside} AND ts IS NOT NULL AND position < 0)",
-        "count(*) FILTER (NOT broken AND ts IS NULL AND position < 0)",
-        "count(ts)",
+        rows("broken", log.may_break),
+        rows(f"{sound}ts IS NULL"),
+        rows(f"{sound}ts < {micros(config.since)}" if config.since else "", config.since is not None),
+        rows(f"{sound}ts >= {micros(config.until)}" if config.until else "", config.until is not None),
+        rows(f"{inside} AND position < 0", positions),
+        rows(f"{sound}ts IS NULL AND position < 0", positions),
         f"max(ts) FILTER ({inside})",
-        "min(position) FILTER (position >= 0)",
-        "count(dwell_s)",
+        "min(position) FILTER (position >= 0)" if positions else "NULL",
+        "count(dwell_s)" if "dwell_s" in log.columns else "0",
     ]
 
 
