@@ -58,6 +58,7 @@ def main() -> None:
         evaluate,
         importing,
         init,
+        mine,
         report,
         run,
         score,
@@ -80,6 +81,6 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    continues = "; the same command continues from here" if sys.argv[1:2] == ["run"] else ""
+    continues = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["mine"]) else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

@@ -64,8 +64,8 @@ def _write_numbered(engine: Engine, pairs: str, out: Path, work: Path) -> None:
 def decay_sql(config: MineConfig, survey: Survey) -> str:
     """The SQL of a row's decay."""
     if config.half_life_days is None or survey.last is None:
-        return "1.0"
-    return f"pow(2.0, (ts - {survey.last}) / {config.half_life_days * _DAY_US!r})"
+        return "1::DOUBLE"
+    return f"pow(2::DOUBLE, (ts - {survey.last}) / {literal(config.half_life_days * _DAY_US)})"
 
 
 def propensity_sql(config: MineConfig, *, has_positions: bool) -> str:
@@ -73,13 +73,13 @@ def propensity_sql(config: MineConfig, *, has_positions: bool) -> str:
     settings = config.propensity
     rank = f"(position - {settings.first_position - 1})"
     if not has_positions or (not settings.given and settings.eta == 0.0):
-        return "1.0"
+        return "1::DOUBLE"
     if settings.given:
         given = [max(value, settings.clip) for value in settings.given]
         chance = f"list_extract({literal(given)}, least({rank}, {len(given)}))"
     else:
-        chance = f"greatest(pow({rank}::DOUBLE, {-settings.eta!r}), {settings.clip!r})"
-    return f"CASE WHEN position IS NULL THEN 1.0 ELSE {chance} END"
+        chance = f"greatest(pow({rank}::DOUBLE, {literal(-settings.eta)}), {literal(settings.clip)})"
+    return f"CASE WHEN position IS NULL THEN 1::DOUBLE ELSE {chance} END"
 
 
 def weight_sql(config: MineConfig, survey: Survey) -> str:
@@ -87,14 +87,14 @@ def weight_sql(config: MineConfig, survey: Survey) -> str:
     weights = config.weights.model_dump()
     cases = []
     if "click" in survey.actions:
-        long = f"WHEN dwell_s >= {config.long_click_s!r} THEN {weights['long_click']!r}"
-        cases.append(f"WHEN {_is('click', survey)} THEN CASE {long} ELSE {weights['click']!r} END")
+        long = f"WHEN dwell_s >= {literal(config.long_click_s)} THEN {literal(weights['long_click'])}"
+        cases.append(f"WHEN {_is('click', survey)} THEN CASE {long} ELSE {literal(weights['click'])} END")
     cases += [
-        f"WHEN {_is(name, survey)} THEN {weights[name]!r}"
+        f"WHEN {_is(name, survey)} THEN {literal(weights[name])}"
         for name in ("long_click", "save", "hide")
         if name in survey.actions and weights[name]
     ]
-    return f"CASE {' '.join(cases)} ELSE 0.0 END" if cases else "0.0"
+    return f"CASE {' '.join(cases)} ELSE 0::DOUBLE END" if cases else "0::DOUBLE"
 
 
 def _is(action: str, survey: Survey) -> str:

@@ -56,7 +56,9 @@ class PropensityConfig(Config):
     """The chance that a result at a position is looked at: given, or 1 / rank^eta; never below the clip."""
 
     eta: float = Field(default=1.0, ge=0.0, le=5.0, description="0: no correction; 1 / rank: Joachims et al. 2017")
-    clip: float = Field(default=0.1, gt=0.0, le=1.0, description="least propensity, so the most an action counts is 1/clip")
+    clip: float = Field(
+        default=0.1, gt=0.0, le=1.0, description="least propensity, so the most an action counts is 1/clip"
+    )
     given: tuple[float, ...] = Field(
         default=(), description="propensities of ranks 1, 2, ... in place of the model; later ranks have the last"
     )
@@ -74,7 +76,9 @@ class MineConfig(Config):
     """What is mined from a log: engaged queries of items, and engagement rates."""
 
     log: LogConfig = LogConfig()
-    since: datetime | None = Field(default=None, description="first moment that counts, ISO 8601; UTC where no zone is told")
+    since: datetime | None = Field(
+        default=None, description="first moment that counts, ISO 8601; UTC where no zone is told"
+    )
     until: datetime | None = Field(default=None, description="cut-off: what happened then or later never counts")
     half_life_days: float | None = Field(
         default=180.0, gt=0.0, description="age at which a row counts half; null: age does not matter"
@@ -83,7 +87,9 @@ class MineConfig(Config):
     long_click_s: float = Field(default=10.0, ge=0.0, description="dwell from which a click is a long_click, seconds")
     propensity: PropensityConfig = PropensityConfig()
     max_queries: int = Field(default=20, ge=1, description="engaged queries kept of an item, the heaviest")
-    min_actions: int = Field(default=1, ge=1, description="engaged actions that a query needs on an item to be one of its")
+    min_actions: int = Field(
+        default=1, ge=1, description="engaged actions that a query needs on an item to be one of its"
+    )
     prior_strength: float = Field(
         default=20.0, gt=0.0, description="examined impressions at the prior mean that every rate starts from"
     )
@@ -93,7 +99,9 @@ class MineConfig(Config):
     )
     n_folds: int = Field(default=5, ge=2, le=16, description="cross-fitting folds of the queries; 5 is the contract's")
     threads: int | None = Field(default=None, ge=1, description="of DuckDB; default: all cores")
-    memory_gib: float = Field(default=2.5, gt=0.1, description="DuckDB's own memory limit; beyond it, it spills to disk")
+    memory_gib: float = Field(
+        default=2.5, gt=0.1, description="DuckDB's own memory limit; beyond it, it spills to disk"
+    )
 
     @model_validator(mode="after")
     def _check_window(self) -> MineConfig:
@@ -118,9 +126,14 @@ class BoardsConfig(Config):
     max_titles: int = Field(default=10, ge=1, description="titles kept of an item, those of the most users")
     k: int = Field(default=2, ge=1, description="distinct users that must have used a title for it to appear")
     generic_share: float = Field(
-        default=0.01, gt=0.0, le=1.0, description="a title of more than this share of all boards says nothing of an item"
+        default=0.01,
+        gt=0.0,
+        le=1.0,
+        description="a title of more than this share of all boards says nothing of an item",
     )
-    generic_boards: int = Field(default=100, ge=1, description="boards that a title needs at least to be called generic")
+    generic_boards: int = Field(
+        default=100, ge=1, description="boards that a title needs at least to be called generic"
+    )
     memory_gib: float = Field(default=2.5, gt=0.1, description="DuckDB's own memory limit")
     threads: int | None = Field(default=None, ge=1, description="of DuckDB; default: all cores")
 

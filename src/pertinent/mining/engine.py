@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SPILL = ".spill"
 _POLL_S = 0.5
-_SHARES = 1000  # a step's progress is told in thousandths
+_SHARES = 100
 
 
 class Engine:
@@ -61,7 +61,7 @@ class Engine:
             yield
             return
         stop = threading.Event()
-        with progress(f"{self._label}: {what}", _SHARES, "thousandths") as bar:
+        with progress(f"{self._label}: {what}", _SHARES, "%") as bar:
 
             def watch() -> None:
                 while not stop.wait(_POLL_S):

@@ -19,7 +19,7 @@ from pertinent.mining.config import MineConfig
 from pertinent.mining.engine import Engine
 from pertinent.mining.logs import Log
 from pertinent.mining.private import MIN_DIGITS, is_private
-from pertinent.mining.sql import name_of, scan
+from pertinent.mining.sql import literal, name_of, scan
 from pertinent.mining.survey import Survey
 
 NO_QUERY = "query is empty"
@@ -29,7 +29,7 @@ _FOLDED = "'fold ' || text"  # as cross_folds hashes it
 _ASCII = "strlen({0}) = length({0})"
 # What str.split takes for blanks, in ASCII.
 _NORMAL = "trim(regexp_replace(lower({0}), '[\\t-\\r\\x1c-\\x20]+', ' ', 'g'))"
-_TWO_64 = "18446744073709551616.0"
+_TWO_64 = 2.0**64
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,9 @@ def _judged(dataset: Dataset, config: MineConfig, rule: SplitRule) -> pl.DataFra
     judged = dataset.judgments.select("query", "query_id", "split").unique("query", maintain_order=True)
     judged = judged.with_columns(text=normalised(judged["query"])).unique("text", keep="first", maintain_order=True)
     words = [sorted_words(text) if rule.by == "words" else text for text in judged["text"]]
-    return judged.with_columns(words=pl.Series(words, dtype=pl.String), fold=cross_folds(judged["text"], config.n_folds))
+    return judged.with_columns(
+        words=pl.Series(words, dtype=pl.String), fold=cross_folds(judged["text"], config.n_folds)
+    )
 
 
 def _count_users(engine: Engine, log: Log, survey: Survey, config: MineConfig) -> None:
@@ -174,7 +176,9 @@ def _classify(engine: Engine, rule: SplitRule, judged: Path) -> None:
         " WHERE text <> '' GROUP BY text"
     )
     # As split_of does it: dev is h < test + dev, rounded, for .14 + .07 is not .21 in binary.
-    train = f"{_digest('words')}::DOUBLE / {_TWO_64} >= {round(rule.config.test + rule.config.dev, 12)!r}"
+    train = (
+        f"{_digest('words')}::DOUBLE / {literal(_TWO_64)} >= {literal(round(rule.config.test + rule.config.dev, 12))}"
+    )
     engine.table(
         "known",
         f"SELECT q.*, j.query_id, NOT coalesce(j.split = 'train', {train}) AS held_out"

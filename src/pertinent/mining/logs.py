@@ -10,14 +10,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from pertinent.data.source import nearest
 from pertinent.data.tables import SUFFIXES, kind_of
 from pertinent.errors import DataError
 from pertinent.mining.config import LOG_COLUMNS, LogConfig
 from pertinent.mining.engine import Engine
-from pertinent.mining.sql import MAX_LINE_BYTES, lines_of, literal, moment, name_of, scan, select_texts, since_1970, whole_position
+from pertinent.mining.sql import (
+    MAX_LINE_BYTES,
+    json_lines,
+    json_text,
+    literal,
+    moment,
+    name_of,
+    scan,
+    select_texts,
+    since_1970,
+    whole_position,
+)
 from pertinent.mining.ubi import is_ubi, stage_ubi
 
 REQUIRED = ("query", "item_id", "action")
@@ -162,13 +171,5 @@ def _stage(engine: Engine, config: LogConfig, file: Path, target: Path) -> set[s
 
 
 def _jsonl_rows(config: LogConfig, file: Path) -> str:
-    def field(name: str) -> str:
-        theirs = config.columns.get(name, name)
-        path = theirs if theirs.startswith("$.") else f"$.{orjson.dumps(theirs).decode()}"
-        return f"json_extract_string(line, {literal(path)})"
-
-    # A line that is no JSON object gives no field of any name.
-    whole = "json_valid(line) AND json_type(line) = 'OBJECT'"
-    texts = {name: f"CASE WHEN whole THEN {field(name)} END" for name in LOG_COLUMNS}
-    lines = f"(SELECT line, {whole} AS whole FROM {lines_of(file)})"
-    return f"SELECT {select_texts(texts)}, NOT whole AS broken FROM {lines}"
+    texts = {name: json_text(config.columns.get(name, name)) for name in LOG_COLUMNS}
+    return f"SELECT {select_texts(texts)}, NOT whole AS broken FROM {json_lines(file)}"

@@ -45,6 +45,4 @@ def _holds_phone(groups: list[str]) -> bool:
 
 def _holds_card(digits: list[int]) -> bool:
     """Whether some run of the digits is a card number: another number may stand right before or after it."""
-    return any(
-        luhn(digits[start : start + n]) for n in _CARD_DIGITS for start in range(max(len(digits) - n + 1, 0))
-    )
+    return any(luhn(digits[start : start + n]) for n in _CARD_DIGITS for start in range(max(len(digits) - n + 1, 0)))

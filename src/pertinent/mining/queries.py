@@ -44,7 +44,9 @@ def mine_queries(config: MineConfig, data: Path, out: Path, *, seed: int) -> Sta
         assert survey.n_rows == sum(dropped.values()) + kept, (survey.n_rows, dropped, kept)
         if not kept:
             reason, n = max(dropped.items(), key=lambda entry: entry[1])
-            raise DataError(f"{files[0]}: expected rows that may count, found none of {survey.n_rows:,}: {reason} ({n:,})")
+            raise DataError(
+                f"{files[0]}: expected rows that may count, found none of {survey.n_rows:,}: {reason} ({n:,})"
+            )
         counts = {
             "rows": {"seen": survey.n_rows, "dropped": sum(dropped.values()), "kept": kept},
             "actions": dict(survey.counts),

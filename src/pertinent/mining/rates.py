@@ -91,7 +91,10 @@ def shown_pairs(pairs: Path) -> str:
 def _priors(engine: Engine, config: MineConfig) -> dict[int, float | None]:
     """Version -> engaged / examined of all items together; None without an impression that was examined."""
     parts = "SELECT -1 AS version, engaged, examined FROM item_all UNION ALL SELECT fold, -engaged, -examined FROM item_fold"
-    found = {v: (int(a), int(e)) for v, a, e in engine.rows(f"SELECT version, sum(engaged), sum(examined) FROM ({parts}) GROUP BY version")}
+    found = {
+        v: (int(a), int(e))
+        for v, a, e in engine.rows(f"SELECT version, sum(engaged), sum(examined) FROM ({parts}) GROUP BY version")
+    }
     engaged, examined = found.pop(-1)
     left = {-1: (engaged, examined)}
     left |= {k: (engaged + found.get(k, (0, 0))[0], examined + found.get(k, (0, 0))[1]) for k in range(config.n_folds)}
@@ -99,5 +102,5 @@ def _priors(engine: Engine, config: MineConfig) -> dict[int, float | None]:
 
 
 def _smoothed(examined: str, engaged: str, prior: str, config: MineConfig) -> str:
-    strength = repr(config.prior_strength)
+    strength = literal(config.prior_strength)
     return f"(({engaged})::DOUBLE / {UNIT} + {strength} * {prior}) / (({examined})::DOUBLE / {UNIT} + {strength})"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pertinent.mining.config import LOG_COLUMNS
 
 MAX_LINE_BYTES = 2**26
@@ -17,8 +19,10 @@ def literal(value: Any) -> str:
         return "NULL"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):  # from text: a bare 0.2 is a DECIMAL, whose arithmetic is another
+        return f"'{value!r}'::DOUBLE"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
     return "'" + str(value).replace("'", "''") + "'"
@@ -47,13 +51,21 @@ def whole_position(text: str) -> str:
     return f"CASE WHEN {text} IS NULL THEN NULL WHEN {good} THEN {number}::INTEGER ELSE -1 END"
 
 
-def lines_of(file: Path) -> str:
-    """The SQL of the non-empty lines of a text file (.gz too), a column ``line``."""
-    options = f"columns={{'line': 'VARCHAR'}}, delim='\x01', quote='', escape='', header=false, auto_detect=false"
-    return (
-        f"(SELECT line FROM read_csv({literal(file)}, {options}, max_line_size={MAX_LINE_BYTES})"
-        " WHERE trim(line) <> '')"
-    )
+def json_lines(file: Path) -> str:
+    """The SQL of the non-empty lines of a text file (.gz too): ``line``, "null" where it is no JSON, and ``whole``.
+
+    whole: whether the line is a JSON object. A field of any other line is null.
+    """
+    options = "columns={'line': 'VARCHAR'}, delim='\x01', quote='', escape='', header=false, auto_detect=false"
+    lines = f"read_csv({literal(file)}, {options}, max_line_size={MAX_LINE_BYTES})"
+    checked = f"SELECT CASE WHEN json_valid(line) THEN line ELSE 'null' END AS line FROM {lines} WHERE trim(line) <> ''"
+    return f"(SELECT line, coalesce(json_type(line) = 'OBJECT', false) AS whole FROM ({checked}))"
+
+
+def json_text(field: str, document: str = "line") -> str:
+    """The SQL of the text of a document's field: a name, or a path that begins with "$."."""
+    path = field if field.startswith("$.") else f"$.{orjson.dumps(field).decode()}"
+    return f"nullif(trim(json_extract_string({document}, {literal(path)})), '')"
 
 
 def select_texts(texts: Mapping[str, str]) -> str:

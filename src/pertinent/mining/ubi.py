@@ -16,7 +16,7 @@ from pertinent.errors import DataError
 from pertinent.files import reason_of
 from pertinent.mining.config import LogConfig
 from pertinent.mining.engine import Engine
-from pertinent.mining.sql import lines_of, literal, moment, scan, whole_position
+from pertinent.mining.sql import json_lines, json_text, moment, scan, whole_position
 
 # UBI's action names -> ours. "view" is left out: of a result on the page or of the item's own page, UBI does not say.
 UBI_ACTIONS = {
@@ -83,14 +83,12 @@ def stage_ubi(engine: Engine, config: LogConfig, files: Sequence[Path], work: Pa
 
 
 def _documents(file: Path) -> str:
-    whole = "json_valid(line) AND json_type(line) = 'OBJECT'"
-    inner = "CASE WHEN json_type(line, '$._source') = 'OBJECT' THEN json_extract(line, '$._source') ELSE line END"
-    checked = f"(SELECT line, {whole} AS whole FROM {lines_of(file)})"
-    return f"(SELECT whole, CASE WHEN whole THEN {inner} END AS doc FROM {checked})"
+    inner = "CASE WHEN json_type(line, '$._source') = 'OBJECT' THEN json_extract(line, '$._source') ELSE line::JSON END"
+    return f"(SELECT whole, {inner} AS doc FROM {json_lines(file)})"
 
 
 def _field(path: str) -> str:
-    return f"nullif(trim(json_extract_string(doc, {literal(path)})), '')"
+    return json_text(path, "doc")
 
 
 def _queries(file: Path) -> str:
