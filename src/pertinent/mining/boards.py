@@ -19,9 +19,10 @@ from pertinent.data.tables import SUFFIXES, kind_of
 from pertinent.errors import DataError
 from pertinent.files import read_json
 from pertinent.mining.config import BoardsConfig
+from pertinent.mining.csv_files import csv_columns, csv_rows, read_csv_table
 from pertinent.mining.engine import Engine, open_engine
 from pertinent.mining.private import is_private
-from pertinent.mining.sql import MAX_LINE_BYTES, json_lines, json_text, literal, name_of, scan
+from pertinent.mining.sql import json_lines, json_text, literal, name_of, scan
 from pertinent.types import StageResult
 
 FIELDS = "fields.parquet"
@@ -133,9 +134,12 @@ def _relation(engine: Engine, config: BoardsConfig, file: Path) -> tuple[str, in
     if kind in (".jsonl", ".ndjson", ".json"):
         fields = ", ".join(f"{json_text(theirs[name])} AS {name_of(name)}" for name in COLUMNS)
         return f"SELECT {fields}, NOT whole AS broken FROM {json_lines(file)}", 0
-    options = f"all_varchar=true, header=true, ignore_errors=true, store_rejects=true, max_line_size={MAX_LINE_BYTES}"
-    read = scan(file) if kind == ".parquet" else f"read_csv({literal(file)}, {options})"
-    present = [row[0] for row in engine.rows(f"DESCRIBE SELECT * FROM {read}")]
+    if kind == ".parquet":
+        read = scan(file)
+        present = [row[0] for row in engine.rows(f"DESCRIBE SELECT * FROM {read}")]
+    else:
+        present, delimiter = csv_columns(file)
+        read = csv_rows(present, delimiter, file)
     for name, column in theirs.items():
         if column not in present:
             raise DataError(
@@ -145,10 +149,7 @@ def _relation(engine: Engine, config: BoardsConfig, file: Path) -> tuple[str, in
     fields = ", ".join(f"{name_of(theirs[name])}::VARCHAR AS {name_of(name)}" for name in COLUMNS)
     if kind == ".parquet":
         return f"SELECT {fields}, false AS broken FROM {read}", 0
-    engine.table("csv_rows", f"SELECT {fields}, false AS broken FROM {read}", "read")
-    return "FROM csv_rows", int(
-        engine.row("SELECT count(*) FROM (SELECT DISTINCT file_id, line FROM reject_errors)")[0]
-    )
+    return "FROM csv_rows", read_csv_table(engine, "csv_rows", f"{fields}, false AS broken", read, "read")
 
 
 def _merge_titles(engine: Engine, dropped: dict[str, int]) -> None:

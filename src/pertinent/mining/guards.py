@@ -27,8 +27,11 @@ HELD_OUT = "query is held out (dev or test)"
 SPELLINGS, QUERIES, GUARDED = "spellings.parquet", "queries.parquet", "guarded.json"
 _FOLDED = "'fold ' || text"  # as cross_folds hashes it
 _ASCII = "strlen({0}) = length({0})"
-# What str.split takes for blanks, in ASCII.
-_NORMAL = "trim(regexp_replace(lower({0}), '[\\t-\\r\\x1c-\\x20]+', ' ', 'g'))"
+# normalise_query in SQL; the blanks are those of str.split in ASCII.
+NORMALISED = (
+    f"CASE WHEN {_ASCII.format('query')} THEN trim(regexp_replace(lower(query), '[\\t-\\r\\x1c-\\x20]+', ' ', 'g'))"
+    " ELSE normalise_text(query) END"
+)
 _TWO_64 = 2.0**64
 
 
@@ -75,8 +78,7 @@ def guard_queries(
     _count_users(engine, log, survey, config)
     engine.table(
         "spelled",
-        f"SELECT query, n, users, CASE WHEN {_ASCII.format('query')} THEN {_NORMAL.format('query')}"
-        " ELSE normalise_text(query) END AS text FROM raw WHERE query IS NOT NULL",
+        f"SELECT query, n, users, {NORMALISED} AS text FROM raw WHERE query IS NOT NULL",
     )
     _classify(engine, rule, judged)
     _key(engine, config, rule, judged)

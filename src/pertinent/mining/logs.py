@@ -14,9 +14,9 @@ from pertinent.data.source import nearest
 from pertinent.data.tables import SUFFIXES, kind_of
 from pertinent.errors import DataError
 from pertinent.mining.config import LOG_COLUMNS, LogConfig
+from pertinent.mining.csv_files import csv_columns, csv_rows, read_csv_table
 from pertinent.mining.engine import Engine
 from pertinent.mining.sql import (
-    MAX_LINE_BYTES,
     json_lines,
     json_text,
     literal,
@@ -152,20 +152,14 @@ def _stage(engine: Engine, config: LogConfig, file: Path, target: Path) -> set[s
         if not target.exists():
             engine.write(target, _jsonl_rows(config, file), what)
         return set(LOG_COLUMNS)
-    read = (
-        f"read_csv({literal(file)}, all_varchar=true, header=true, ignore_errors=true, store_rejects=true,"
-        f" max_line_size={MAX_LINE_BYTES})"
-    )
-    present = [row[0] for row in engine.rows(f"DESCRIBE SELECT * FROM {read}")]
-    ours = _column_map(file, config, present)
+    names, delimiter = csv_columns(file)
+    ours = _column_map(file, config, names)
     if not target.exists():
         texts = {name: name_of(ours[name]) if name in ours else "NULL::VARCHAR" for name in LOG_COLUMNS}
-        for rejects in ("reject_errors", "reject_scans"):
-            engine.rows(f"DROP TABLE IF EXISTS {rejects}")
-        engine.table("staged", f"SELECT {select_texts(texts)}, false AS broken FROM {read}", what)
-        nulls = f"SELECT {select_texts(dict.fromkeys(LOG_COLUMNS, 'NULL::VARCHAR'))}, true AS broken"
-        broken = f"{nulls} FROM (SELECT DISTINCT file_id, line FROM reject_errors)"
-        engine.write(target, f"SELECT * FROM staged UNION ALL {broken}")
+        select = f"{select_texts(texts)}, false AS broken"
+        n_broken = read_csv_table(engine, "staged", select, csv_rows(names, delimiter, file), what)
+        nulls = select_texts(dict.fromkeys(LOG_COLUMNS, "NULL::VARCHAR"))
+        engine.write(target, f"FROM staged UNION ALL SELECT {nulls}, true AS broken FROM range({n_broken})")
         engine.rows("DROP TABLE staged")
     return set(ours)
 

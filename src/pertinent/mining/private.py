@@ -26,7 +26,10 @@ def is_private(text: str) -> bool:
         return True
     for match in _NUMBER.finditer(text):
         groups = re.findall(r"\d+", match.group())
-        if _holds_phone(groups) or _holds_card([int(sign) for sign in "".join(groups)]):
+        ends = [0, *accumulate(map(len, groups))]
+        digits = [int(sign) for sign in "".join(groups)]
+        # Neighbouring groups in every number, for a year, say, may stand before or after it.
+        if any(_is_number(digits[start:end]) for i, start in enumerate(ends) for end in ends[i + 1 :]):
             return True
     return False
 
@@ -37,12 +40,5 @@ def luhn(digits: list[int]) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _holds_phone(groups: list[str]) -> bool:
-    """Whether neighbouring groups of digits make a phone number: a year, say, may stand before or after it."""
-    ends = [0, *accumulate(map(len, groups))]
-    return any(end - start in _PHONE_DIGITS for i, start in enumerate(ends) for end in ends[i + 1 :])
-
-
-def _holds_card(digits: list[int]) -> bool:
-    """Whether some run of the digits is a card number: another number may stand right before or after it."""
-    return any(luhn(digits[start : start + n]) for n in _CARD_DIGITS for start in range(max(len(digits) - n + 1, 0)))
+def _is_number(digits: list[int]) -> bool:
+    return len(digits) in _PHONE_DIGITS or (len(digits) in _CARD_DIGITS and luhn(digits))
