@@ -124,7 +124,7 @@ def test_a_bundle_from_another_version(fails: Run, tmp_path: Path) -> None:
         (("run", "nowhere.yaml"), "nowhere.yaml: no such config file"),
         (("score", "nowhere", "--query", "x"), "nowhere: expected a bundle or a run folder"),
         (("score", "nowhere"), "expected either a file of pairs or --query, found neither"),
-        (("import", "netflix", "-", "out"), "expected one of homedepot, esci, pinboard, found netflix"),
+        (("import", "netflix", "-", "out"), "expected one of homedepot, esci, msrd, pinboard, found netflix"),
     ],
 )
 def test_other_wrong_arguments(fails: Run, arguments: tuple[str, ...], expected: str) -> None:
