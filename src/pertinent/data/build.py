@@ -81,6 +81,11 @@ def load_dataset(folder: Path) -> Dataset:
         ) from None
 
 
+def load_split_rule(folder: Path) -> SplitRule | None:
+    """The split rule of a canonical dataset folder, without the rest; None where it was not yet written down."""
+    return _rule_of(read_json(folder / "dataset.json"))
+
+
 def _rule_of(about: dict[str, Any]) -> SplitRule | None:
     told = about.get("split")
     return None if told is None else SplitRule(SplitConfig(test=told["test"], dev=told["dev"]), told["by"])

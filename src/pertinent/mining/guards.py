@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pertinent.data.build import Dataset, load_dataset
+from pertinent.data.build import load_split_rule
 from pertinent.data.splits import SplitRule, cross_folds, normalise_query, normalised, sorted_words
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet, write_json, write_parquet
@@ -50,16 +50,25 @@ class Guarded:
     counts: Mapping[str, int]
 
 
-def require_rule(data: Path) -> tuple[Dataset, SplitRule]:
-    """The data set and the rule of its splits. Raises DataError where the folder does not tell the rule."""
-    dataset = load_dataset(data)
-    if dataset.split_rule is None:
+@dataclass(frozen=True)
+class HeldOut:
+    """Which queries are held out. judged: query, query_id and split, a row a judged query; rule: of all others."""
+
+    judged: pl.DataFrame
+    rule: SplitRule
+
+
+def load_held_out(data: Path) -> HeldOut:
+    """The judged queries and the split rule of a data folder. Raises DataError where it does not tell the rule."""
+    rule = load_split_rule(data)
+    if rule is None:
         raise DataError(f"{data / 'dataset.json'}: expected the rule of the splits, found none: build the data again")
-    return dataset, dataset.split_rule
+    judged = read_parquet(data / "judgments.parquet", ["query", "query_id", "split"])
+    return HeldOut(judged.unique("query", keep="first", maintain_order=True), rule)
 
 
 def guard_queries(
-    engine: Engine, log: Log, survey: Survey, config: MineConfig, dataset: Dataset, rule: SplitRule, work: Path
+    engine: Engine, log: Log, survey: Survey, config: MineConfig, held_out: HeldOut, work: Path
 ) -> Guarded:
     """Judge every distinct query of the log's wanted rows; what was done whole in ``work`` is kept.
 
@@ -72,7 +81,7 @@ def guard_queries(
         return Guarded(work / SPELLINGS, work / QUERIES, done["dropped"], done["queries"])
     _require_users(log, config)
     judged = work / "judged.parquet"
-    write_parquet(judged, _judged(dataset, config, rule))
+    write_parquet(judged, _judged(held_out, config))
     engine.connection.create_function("normalise_text", normalise_query, ["VARCHAR"], "VARCHAR")
     engine.connection.create_function("private_text", is_private, ["VARCHAR"], "BOOLEAN")
     _count_users(engine, log, survey, config)
@@ -80,8 +89,8 @@ def guard_queries(
         "spelled",
         f"SELECT query, n, users, {NORMALISED} AS text FROM raw WHERE query IS NOT NULL",
     )
-    _classify(engine, rule, judged)
-    _key(engine, config, rule, judged)
+    _classify(engine, held_out.rule, judged)
+    _key(engine, config, held_out.rule, judged)
     spellings, queries = work / SPELLINGS, work / QUERIES
     shown = "SELECT key, text AS query, coalesce(query_id, left(sha256(text), 16)) AS query_id, fold, excluded FROM keyed WHERE shown"
     engine.write(queries, shown, compression="lz4")
@@ -93,13 +102,11 @@ def guard_queries(
     return guarded
 
 
-def held_out(queries: pl.Series, dataset: Dataset, rule: SplitRule) -> pl.Series:
-    """Whether each query is held out: judged for dev or test, or in dev or test by the rule. queries: no nulls."""
-    judged = dataset.judgments.select("query", "split").unique("query")
-    splits = dict(zip(normalised(judged["query"]), judged["split"], strict=True))
-    by_rule = rule.of(queries)
-    found = [splits.get(text, split) != "train" for text, split in zip(normalised(queries), by_rule, strict=True)]
-    return pl.Series(found, dtype=pl.Boolean)
+def are_held_out(queries: pl.Series, held_out: HeldOut) -> pl.Series:
+    """Whether each query is judged for dev or test, or in dev or test by the rule. queries: no nulls."""
+    splits = dict(zip(normalised(held_out.judged["query"]), held_out.judged["split"], strict=True))
+    by_rule = zip(normalised(queries), held_out.rule.of(queries), strict=True)
+    return pl.Series([splits.get(text, split) != "train" for text, split in by_rule], dtype=pl.Boolean)
 
 
 def check_fields(fields: Path, data: Path, *, n_folds: int = 5) -> dict[str, int]:
@@ -108,12 +115,12 @@ def check_fields(fields: Path, data: Path, *, n_folds: int = 5) -> dict[str, int
     fields: a fields.parquet (item_id, text_version, engaged_queries), whoever made it. data: a data stage's folder.
     Raises DataError for a held-out query, or for a query of fold k in text_version k, naming item, version and query.
     """
-    dataset, rule = require_rule(data)
+    held_out = load_held_out(data)
     table = read_parquet(fields, ["item_id", "text_version", "engaged_queries"])
     entries = table.explode("engaged_queries", keep_nulls=False, empty_as_null=False)
     entries = entries.with_columns(query=pl.col("engaged_queries").struct.field("query")).drop_nulls("query")
     unique = entries["query"].unique()
-    judged = pl.DataFrame({"query": unique, "held_out": held_out(unique, dataset, rule)})
+    judged = pl.DataFrame({"query": unique, "held_out": are_held_out(unique, held_out)})
     judged = judged.with_columns(fold=cross_folds(unique, n_folds))
     entries = entries.join(judged, on="query", maintain_order="left")
     _refuse(fields, entries.filter("held_out"), "a held-out query (dev or test)")
@@ -139,11 +146,11 @@ def _require_users(log: Log, config: MineConfig) -> None:
         )
 
 
-def _judged(dataset: Dataset, config: MineConfig, rule: SplitRule) -> pl.DataFrame:
+def _judged(held_out: HeldOut, config: MineConfig) -> pl.DataFrame:
     """text, query_id, split, fold and words of each judged query."""
-    judged = dataset.judgments.select("query", "query_id", "split").unique("query", maintain_order=True)
-    judged = judged.with_columns(text=normalised(judged["query"])).unique("text", keep="first", maintain_order=True)
-    words = [sorted_words(text) if rule.by == "words" else text for text in judged["text"]]
+    judged = held_out.judged.with_columns(text=normalised(held_out.judged["query"]))
+    judged = judged.unique("text", keep="first", maintain_order=True)
+    words = [sorted_words(text) if held_out.rule.by == "words" else text for text in judged["text"]]
     return judged.with_columns(
         words=pl.Series(words, dtype=pl.String), fold=cross_folds(judged["text"], config.n_folds)
     )

@@ -10,7 +10,7 @@ from pertinent.errors import DataError
 from pertinent.mining.aggregate import UNIT, sum_pairs
 from pertinent.mining.config import MineConfig
 from pertinent.mining.engine import Engine, open_engine
-from pertinent.mining.guards import Guarded, check_fields, guard_queries, require_rule
+from pertinent.mining.guards import Guarded, check_fields, guard_queries, load_held_out
 from pertinent.mining.logs import Log, log_files, open_log
 from pertinent.mining.rates import ITEM_RATES, RATES, item_rates, pair_rates, shown_pairs
 from pertinent.mining.sql import scan
@@ -32,12 +32,12 @@ def mine_queries(config: MineConfig, data: Path, out: Path, *, seed: int) -> Sta
     ``out`` is kept when the stage is continued.
     Raises DataError in one line for a log that is missing, unreadable, without rows that may count or without users.
     """
-    dataset, rule = require_rule(data)
+    held_out = load_held_out(data)
     files = log_files(config.log.paths or (_log_of(data),))
     with open_engine(out, "mine", threads=config.threads, memory_gib=config.memory_gib) as engine:
         log = open_log(engine, config.log, files, out)
         survey = survey_log(engine, log, config)
-        guarded = guard_queries(engine, log, survey, config, dataset, rule, out)
+        guarded = guard_queries(engine, log, survey, config, held_out, out)
         pairs, bad_items = sum_pairs(engine, log, survey, guarded, config, data / "items.parquet", out)
         dropped = {**survey.dropped, **guarded.dropped, **bad_items}
         kept = engine.row(f"SELECT coalesce(sum(n), 0)::BIGINT FROM {scan(pairs)} WHERE item IS NOT NULL")[0]
