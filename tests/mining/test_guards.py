@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mining_logs import by_users, engaged, of_split, row
 from pertinent.data.build import build_dataset
 from pertinent.data.config import DataConfig
-from pertinent.data.splits import cross_folds, normalise_query, query_id_of, split_of
+from pertinent.data.splits import SplitConfig, SplitRule, cross_folds, normalise_query, query_id_of, split_of
 from pertinent.errors import DataError
 from pertinent.mining import guards
 from pertinent.mining.engine import open_engine
@@ -172,6 +172,16 @@ def test_with_splits_by_words_a_fold_leaves_out_every_reordering(mine, tmp_path:
     for k in set(cross_folds(pl.Series([first, second]), 5)):
         assert engaged(tables, k)["i0"] == {}
         assert tables["item_rates"].filter(text_version=k)["actions"].to_list() == [0]
+
+
+def test_with_splits_by_words_a_reordering_of_a_held_out_query_is_held_out(tmp_path: Path) -> None:
+    judged = pl.DataFrame({"query": ["blue sofa", "red chair"], "query_id": ["1", "2"], "split": ["test", "train"]})
+    queries = pl.Series(["Sofa blue", "blue sofa", "chair  red", "red chair"])
+    by_words = guards.HeldOut(judged, SplitRule(SplitConfig(), "words"))
+    assert guards.are_held_out(queries, by_words).to_list() == [True, True, False, False]
+    by_text = guards.are_held_out(queries, guards.HeldOut(judged, SplitRule(SplitConfig())))
+    by_hash = [split_of(query) != "train" for query in queries]
+    assert by_text.to_list() == [by_hash[0], True, by_hash[2], False]
 
 
 def test_empty_queries_are_dropped_and_counted(mine) -> None:

@@ -126,6 +126,16 @@ def test_broken_rows_are_counted_and_the_rest_is_read(mine, expected, tmp_path: 
     assert tables["rates"].equals(expected["rates"])
 
 
+def test_positions_of_any_type_are_checked(mine, expected, tmp_path: Path) -> None:
+    odd = pl.DataFrame([{**ROWS[k], "position": position} for k, position in enumerate((-1, 2**31, -7))])
+    table = pl.concat([pl.DataFrame(ROWS), odd])
+    for dtype in (pl.Int64, pl.Float64, pl.String):
+        table.with_columns(pl.col("position").cast(dtype)).write_parquet(tmp_path / "log.parquet")
+        result, tables = mine(tmp_path / "log.parquet", k=3)
+        assert result.quarantined == {BAD_POSITION: 3}
+        assert tables["rates"].equals(expected["rates"])
+
+
 def test_numbers_as_ids_are_their_text(mine, tmp_path: Path) -> None:
     log = pl.DataFrame(
         {"query": [A] * 4, "item_id": [1.0, 2.0, 1.0, 1.0], "action": ["save"] * 4, "user": [1, 2, 3, 3]}

@@ -46,10 +46,10 @@ class LogConfig(Config):
 class ActionWeights(Config):
     """How much an action says of engagement; 0: nothing. A short click is none: it may be a disappointment."""
 
-    click: float = Field(default=0.0, ge=0.0, le=1000.0)
-    long_click: float = Field(default=1.0, ge=0.0, le=1000.0)
-    save: float = Field(default=1.0, ge=0.0, le=1000.0)
-    hide: float = Field(default=0.0, ge=0.0, le=1000.0)
+    click: float = Field(default=0.0, ge=0.0, le=100.0)
+    long_click: float = Field(default=1.0, ge=0.0, le=100.0)
+    save: float = Field(default=1.0, ge=0.0, le=100.0)
+    hide: float = Field(default=0.0, ge=0.0, le=100.0)
 
 
 class PropensityConfig(Config):
@@ -57,7 +57,7 @@ class PropensityConfig(Config):
 
     eta: float = Field(default=1.0, ge=0.0, le=5.0, description="0: no correction; 1 / rank: Joachims et al. 2017")
     clip: float = Field(
-        default=0.1, gt=0.0, le=1.0, description="least propensity, so the most an action counts is 1/clip"
+        default=0.1, ge=0.01, le=1.0, description="least propensity, so the most an action counts is 1/clip"
     )
     given: tuple[float, ...] = Field(
         default=(), description="propensities of ranks 1, 2, ... in place of the model; later ranks have the last"

@@ -34,7 +34,7 @@ class Engine:
             return self.connection.execute(sql).fetchall()
         except _duckdb().OutOfMemoryException as error:
             raise DataError(f"{self._label}: out of memory or disk (memory_gib): {_first_line(error)}") from None
-        except (_duckdb().IOException, _duckdb().InvalidInputException) as error:
+        except (_duckdb().IOException, _duckdb().InvalidInputException, _duckdb().DataError) as error:
             raise DataError(f"{self._label}: {_first_line(error)}") from None
 
     def row(self, sql: str) -> tuple[Any, ...]:

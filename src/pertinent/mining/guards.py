@@ -5,7 +5,7 @@ SQL does the ordinary case; a text that is not ASCII goes through the very funct
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +104,17 @@ def guard_queries(
 
 def are_held_out(queries: pl.Series, held_out: HeldOut) -> pl.Series:
     """Whether each query is judged for dev or test, or in dev or test by the rule. queries: no nulls."""
-    splits = dict(zip(normalised(held_out.judged["query"]), held_out.judged["split"], strict=True))
-    by_rule = zip(normalised(queries), held_out.rule.of(queries), strict=True)
-    return pl.Series([splits.get(text, split) != "train" for text, split in by_rule], dtype=pl.Boolean)
+    key = _words_of(held_out.rule)
+    judged: dict[str, bool] = {}
+    for query, split in held_out.judged.select("query", "split").iter_rows():
+        judged[key(query)] = judged.get(key(query), False) or split != "train"
+    by_rule = zip(queries, held_out.rule.of(queries), strict=True)
+    return pl.Series([judged.get(key(query), split != "train") for query, split in by_rule], dtype=pl.Boolean)
+
+
+def _words_of(rule: SplitRule) -> Callable[[str], str]:
+    """What queries share that may not be parted: the normalised text, or its words in any order."""
+    return sorted_words if rule.by == "words" else normalise_query
 
 
 def check_fields(fields: Path, data: Path, *, n_folds: int = 5) -> dict[str, int]:
@@ -150,7 +158,7 @@ def _judged(held_out: HeldOut, config: MineConfig) -> pl.DataFrame:
     """text, query_id, split, fold and words of each judged query."""
     judged = held_out.judged.with_columns(text=normalised(held_out.judged["query"]))
     judged = judged.unique("text", keep="first", maintain_order=True)
-    words = [sorted_words(text) if held_out.rule.by == "words" else text for text in judged["text"]]
+    words = [_words_of(held_out.rule)(query) for query in judged["query"]]
     return judged.with_columns(
         words=pl.Series(words, dtype=pl.String), fold=cross_folds(judged["text"], config.n_folds)
     )
@@ -186,19 +194,15 @@ def _classify(engine: Engine, rule: SplitRule, judged: Path) -> None:
     )
     # As split_of does it: dev is h < test + dev, rounded, for .14 + .07 is not .21 in binary.
     train = (
-        f"{_digest('words')}::DOUBLE / {literal(_TWO_64)} >= {literal(round(rule.config.test + rule.config.dev, 12))}"
+        f"{_digest('q.words')}::DOUBLE / {literal(_TWO_64)} >= {literal(round(rule.config.test + rule.config.dev, 12))}"
     )
+    ids = f"(SELECT text, query_id FROM {scan(judged)}) j"
+    told = f"(SELECT words, bool_or(split <> 'train') AS held_out FROM {scan(judged)} GROUP BY words) s"
     engine.table(
         "known",
-        f"SELECT q.*, j.query_id, NOT coalesce(j.split = 'train', {train}) AS held_out"
-        f" FROM (SELECT *, {words} AS words FROM ({texts})) q LEFT JOIN (FROM {scan(judged)} SELECT text, query_id, split) j"
-        " USING (text)",
+        f"SELECT q.*, j.query_id, coalesce(s.held_out, NOT ({train})) AS held_out FROM (SELECT *, {words} AS words"
+        f" FROM ({texts})) q LEFT JOIN {ids} USING (text) LEFT JOIN {told} ON s.words = q.words",
     )
-
-
-def _digest(text: str) -> str:
-    """The SQL of the first 8 bytes of the SHA-256 of a text, as an unsigned number."""
-    return f"('0x' || left(sha256({text}), 16))::UBIGINT"
 
 
 def _key(engine: Engine, config: MineConfig, rule: SplitRule, judged: Path) -> None:
@@ -238,6 +242,11 @@ def _key(engine: Engine, config: MineConfig, rule: SplitRule, judged: Path) -> N
         f"SELECT *, ({rank})::INTEGER AS key FROM guarded WHERE shown"
         " UNION ALL SELECT *, -1 - excluded AS key FROM guarded WHERE NOT shown",
     )
+
+
+def _digest(text: str) -> str:
+    """The SQL of the first 8 bytes of the SHA-256 of a text, as an unsigned number."""
+    return f"('0x' || left(sha256({text}), 16))::UBIGINT"
 
 
 def _dropped(engine: Engine) -> dict[str, int]:

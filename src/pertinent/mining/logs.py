@@ -134,8 +134,8 @@ def _typed(name: str, column: str | None, types: Mapping[str, str]) -> str:
         else:
             value = moment(value) if dtype == "VARCHAR" else f"epoch_us({value}::TIMESTAMPTZ)"
     elif name == "position":
-        whole = "INT" in dtype and "HUGE" not in dtype and dtype != "UBIGINT"
-        value = f"CASE WHEN {value} < 0 THEN -1 ELSE {value}::INTEGER END" if whole else whole_position(value)
+        whole = f"CASE WHEN {value} BETWEEN 0 AND 2147483647 THEN TRY_CAST({value} AS INTEGER) WHEN {value} IS NOT NULL THEN -1 END"
+        value = whole if "INT" in dtype else whole_position(value)
     elif name == "dwell_s":
         value = f"TRY_CAST({value} AS DOUBLE)"
     elif dtype in ("FLOAT", "DOUBLE"):  # an id that pandas wrote as 12.0
