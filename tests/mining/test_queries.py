@@ -271,6 +271,14 @@ def test_the_layout_of_the_log_and_the_threads_change_nothing(mine, tmp_path: Pa
             assert table.equals(expected[name]), (name, threads)
 
 
+def test_queries_of_one_weight_are_ordered_by_their_text(mine) -> None:
+    queries = of_split("train", 30, "even")
+    rows = [r for query in random.Random(1).sample(queries, 30) for r in by_users(query, 0)]
+    for log in (rows, rows[::-1]):
+        _, tables = mine(log, max_queries=7, threads=2)
+        assert [entry["query"] for entry in tables["fields"]["engaged_queries"][0]] == sorted(queries)[:7]
+
+
 def test_a_stage_that_was_cut_off_continues_with_what_was_whole(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
