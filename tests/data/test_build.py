@@ -24,6 +24,7 @@ def test_the_canonical_folder_holds_what_the_source_says(write, build, tmp_path:
         "licence": "",
         "languages": [],
         "attributes": [],
+        "split": {"test": 0.14, "dev": 0.07, "by": "text"},
         "scale": {"guidelines": list(Scale().guidelines)},
     }
     assert dataset.log is None

@@ -24,7 +24,7 @@ def same(first: Dataset, second: Dataset) -> bool:
     return tables and about[0] == about[1] and first.items.schema == second.items.schema
 
 
-@pytest.mark.parametrize(("name", "folder"), [("homedepot", "homedepot"), ("esci", "esci_us_small")])
+@pytest.mark.parametrize(("name", "folder"), [("homedepot", "homedepot"), ("esci", "esci_us_small"), ("msrd", "msrd")])
 def test_a_real_set_makes_the_round_trip(real_data: Path, tmp_path: Path, name: str, folder: str) -> None:
     source = real_data / folder
     direct = built(DataConfig.model_validate({"reader": name, "path": source}), tmp_path / "direct")
@@ -43,8 +43,8 @@ def test_a_made_set_with_its_own_split_makes_the_round_trip(tmp_path: Path, offi
 
 
 def test_an_unknown_set_and_an_unwritable_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="import: expected one of homedepot, esci, cxc, pinboard, found msrd"):
-        import_dataset("msrd", tmp_path, tmp_path / "out")
+    with pytest.raises(ConfigError, match="import: expected one of homedepot, esci, cxc, msrd, pinboard, found trec"):
+        import_dataset("trec", tmp_path, tmp_path / "out")
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):
         import_dataset("esci", tmp_path, tmp_path / "file" / "out")

@@ -60,6 +60,7 @@ def main() -> None:
         importing,
         init,
         links,
+        mine,
         report,
         run,
         score,
@@ -83,6 +84,7 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    continues = "; the same command continues from here" if sys.argv[1:2] in (["run"], ["caption"], ["links"]) else ""
+    resumes = (["run"], ["caption"], ["links"], ["mine"])
+    continues = "; the same command continues from here" if sys.argv[1:2] in resumes else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

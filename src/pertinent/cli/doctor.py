@@ -36,6 +36,7 @@ def findings() -> dict[str, Any]:
     """The machine, the versions of what is installed, and for each command "ready" or how to make it so."""
     from pertinent.pipeline.run import TRAINING_STACK
 
+    mining = {"duckdb": _version("duckdb")}
     stack = {package: _version(package) for package in TRAINING_STACK}
     weights = {package: _version(package) for package in _WEIGHTS}
     return {
@@ -49,6 +50,7 @@ def findings() -> dict[str, Any]:
         "packaged_weights": weights,
         "commands": {
             _BASE_COMMANDS: "ready",
+            "mine": _state(mining, "pip install 'pertinent[mine]'"),
             "run, teacher train, teacher score, teacher compare": _state(stack, "pip install 'pertinent[train]'"),
             "caption (with a local model also the training stack)": _state(
                 {package: _version(package) for package in _CAPTION}, "pip install 'pertinent[caption]'"

@@ -12,6 +12,7 @@ from pertinent.data.check import Checked, clean_source, counts_of, problems_of, 
 from pertinent.data.config import DataConfig
 from pertinent.data.languages import detect_languages
 from pertinent.data.sieve import reasons_of
+from pertinent.data.splits import SplitConfig, SplitRule
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet, write_json, write_parquet
 from pertinent.types import Scale, StageResult
@@ -19,7 +20,10 @@ from pertinent.types import Scale, StageResult
 
 @dataclass(frozen=True)
 class Dataset:
-    """A canonical dataset. log: lazy, for it may be larger than memory; None where the data set has none."""
+    """A canonical dataset. log: lazy, for it may be larger than memory; None where the data set has none.
+
+    split_rule: None in a folder that was built before it was written down.
+    """
 
     name: str
     items: pl.DataFrame
@@ -31,6 +35,7 @@ class Dataset:
     generated: bool
     note: str
     licence: str
+    split_rule: SplitRule | None
 
 
 def build_dataset(config: DataConfig, out: Path) -> StageResult:
@@ -51,7 +56,7 @@ def build_dataset(config: DataConfig, out: Path) -> StageResult:
         (out / "log.parquet").unlink(missing_ok=True)
     else:
         write_parquet(out / "log.parquet", checked.log)
-    write_json(out / "dataset.json", _describe(checked))
+    write_json(out / "dataset.json", _describe(checked, config.split))
     return StageResult(counts_of(checked), reasons_of(checked.quarantined), warnings_of(checked))
 
 
@@ -71,6 +76,7 @@ def load_dataset(folder: Path) -> Dataset:
             generated=about["generated"],
             note=about["note"],
             licence=about["licence"],
+            split_rule=_rule_of(about),
         )
     except (KeyError, TypeError) as error:
         raise DataError(
@@ -78,7 +84,17 @@ def load_dataset(folder: Path) -> Dataset:
         ) from None
 
 
-def _describe(checked: Checked) -> dict[str, Any]:
+def load_split_rule(folder: Path) -> SplitRule | None:
+    """The split rule of a canonical dataset folder, without the rest; None where it was not yet written down."""
+    return _rule_of(read_json(folder / "dataset.json"))
+
+
+def _rule_of(about: dict[str, Any]) -> SplitRule | None:
+    told = about.get("split")
+    return None if told is None else SplitRule(SplitConfig(test=told["test"], dev=told["dev"]), told["by"])
+
+
+def _describe(checked: Checked, split: SplitConfig) -> dict[str, Any]:
     source = checked.source
     return {
         "name": source.name,
@@ -87,5 +103,6 @@ def _describe(checked: Checked) -> dict[str, Any]:
         "licence": source.licence,
         "languages": list(checked.languages),
         "attributes": list(source.attributes),
+        "split": {"test": split.test, "dev": split.dev, "by": source.split_by},
         "scale": {"guidelines": list(source.scale.guidelines)},
     }

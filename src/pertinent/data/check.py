@@ -18,6 +18,7 @@ from pertinent.data.items import clean_items
 from pertinent.data.judgments import UNKNOWN_ITEM, clean_judgments
 from pertinent.data.leaks import drop_held_out_queries
 from pertinent.data.log import clean_log
+from pertinent.data.msrd import read_msrd
 from pertinent.data.sieve import reasons_of, too_many_broken
 from pertinent.data.source import Source
 from pertinent.data.splits import SPLITS
@@ -145,7 +146,13 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: no such folder (data.path)")
     if not config.path.is_dir():
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
-    readers = {"homedepot": read_homedepot, "esci": read_esci, "cxc": read_cxc, "folder": read_folder}
+    readers = {
+        "homedepot": read_homedepot,
+        "esci": read_esci,
+        "cxc": read_cxc,
+        "msrd": read_msrd,
+        "folder": read_folder,
+    }
     return readers[config.reader](config.path, config)
 
 

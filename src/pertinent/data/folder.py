@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pertinent.config import Config, load_config
 from pertinent.data.config import DataConfig, GradeValue, TableConfig, require_distinct, resolve_scale
 from pertinent.data.source import Source, Table, nearest, require_columns
+from pertinent.data.splits import SplitBy
 from pertinent.data.tables import SUFFIXES, RawTable, read_table
 from pertinent.errors import ConfigError, DataError
 from pertinent.types import Scale
@@ -39,6 +40,7 @@ LOG_COLUMNS = (
     "search_id",
     "user",
     "session",
+    "dwell_s",
     "language",
     "country",
 )
@@ -66,6 +68,7 @@ class DatasetDescription(Config):
     licence: str = ""
     languages: list[str] = Field(default_factory=list)
     attributes: list[str] = Field(default_factory=list)
+    split_by: SplitBy = "text"
     scale: ScaleDescription | None = None
     grades: list[GradeDescription] | None = Field(default=None, min_length=2)
 
@@ -107,6 +110,7 @@ def read_folder(folder: Path, config: DataConfig) -> Source:
         licence=about.licence,
         note=about.note,
         generated=about.generated,
+        split_by=about.split_by,
     )
 
 

@@ -13,7 +13,7 @@ from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_parquet
 from pertinent.types import StageResult
 
-ImportName = Literal["homedepot", "esci", "cxc", "pinboard"]
+ImportName = Literal["homedepot", "esci", "cxc", "msrd", "pinboard"]
 
 
 def import_dataset(
@@ -61,6 +61,7 @@ def _write(checked: Checked, out: Path) -> None:
             licence=source.licence,
             languages=list(checked.languages),
             attributes=list(source.attributes),
+            split_by=source.split_by,
             scale=ScaleDescription(guidelines=list(source.scale.guidelines)),
         ),
     )

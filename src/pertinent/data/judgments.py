@@ -20,7 +20,7 @@ from pertinent.data import values
 from pertinent.data.items import fill_language
 from pertinent.data.sieve import Sieve
 from pertinent.data.source import Source
-from pertinent.data.splits import SPLITS, SplitConfig, normalised, query_ids, splits
+from pertinent.data.splits import SPLITS, SplitBy, SplitConfig, normalised, query_ids, splits
 
 JUDGMENTS_SCHEMA = pl.Schema(
     {
@@ -52,7 +52,7 @@ def clean_judgments(
     _clean_split(sieve)
     several_ids = _key_queries(sieve)
     frame = fill_language(sieve.frame, source.languages, always=True)
-    frame, split_counts = _split(frame, split)
+    frame, split_counts = _split(frame, split, source.split_by)
     ratings, counts = _drop_repeats(frame)
     judgments, conflicts = _aggregate(ratings, len(source.grades))
     counts |= {"conflicting_pairs": conflicts, "queries_with_several_ids": several_ids, **split_counts}
@@ -146,13 +146,13 @@ def _key_queries(sieve: Sieve) -> int:
     return several
 
 
-def _split(frame: pl.DataFrame, config: SplitConfig) -> tuple[pl.DataFrame, dict[str, int]]:
+def _split(frame: pl.DataFrame, config: SplitConfig, by: SplitBy) -> tuple[pl.DataFrame, dict[str, int]]:
     """Add ``split``: the data set's own where given, else by hash.
 
     A query that the data set puts in several splits goes whole into the one held out most: test, then dev. Where its own
     split has no dev, the training queries whose hash falls there are dev. Returns the frame and counts of both.
     """
-    by_hash = splits(frame["query"], config)
+    by_hash = splits(frame["query"], config, by)
     if "split" not in frame.columns:
         return frame.with_columns(by_hash.alias("split")), {"queries_with_several_splits": 0, "dev_from_train": 0}
     rank = pl.coalesce("split", pl.lit(by_hash)).replace_strict(list(SPLITS), [0, 1, 2], return_dtype=pl.Int8)

@@ -9,7 +9,7 @@ from pertinent.data.items import fill_language
 from pertinent.data.judgments import clean_pair, reject_unknown_items
 from pertinent.data.sieve import Sieve
 from pertinent.data.source import Source, Table
-from pertinent.data.splits import SplitConfig, normalised, query_ids, splits
+from pertinent.data.splits import SplitBy, SplitConfig, normalised, query_ids, splits
 
 ACTIONS = ("impression", "click", "long_click", "save", "hide")
 LOG_SCHEMA = pl.Schema(
@@ -23,6 +23,7 @@ LOG_SCHEMA = pl.Schema(
         ("action", pl.String),
         ("user", pl.String),
         ("session", pl.String),
+        ("dwell_s", pl.Float64),
         ("language", pl.String),
         ("country", pl.String),
         ("split", pl.String),
@@ -43,11 +44,12 @@ def clean_log(
     _clean_action(sieve)
     _clean_timestamp(sieve)
     _clean_position(sieve)
+    _clean_dwell(sieve)
     reject_unknown_items(sieve, known_items)
     frame = fill_language(sieve.frame, source.languages, always=True)
     texts = [name for name in ("user", "session", "country") if name in frame.columns]
     frame = frame.with_columns([values.text(frame, name) for name in texts])
-    frame = _key_queries(frame, judgments, split)
+    frame = _key_queries(frame, judgments, split, source.split_by)
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in LOG_SCHEMA.items() if name not in frame.columns]
     return frame.with_columns(missing).select(LOG_SCHEMA.names()).cast(LOG_SCHEMA), sieve.quarantined
 
@@ -80,7 +82,17 @@ def _clean_position(sieve: Sieve) -> None:
     sieve.frame = sieve.frame.with_columns(value)
 
 
-def _key_queries(frame: pl.DataFrame, judgments: pl.DataFrame, split: SplitConfig) -> pl.DataFrame:
+def _clean_dwell(sieve: Sieve) -> None:
+    if "dwell_s" not in sieve.frame.columns:
+        return
+    value, broken = values.number(sieve.frame, "dwell_s")
+    found = pl.col("dwell_s").cast(pl.String)
+    sieve.reject(broken | (value < 0), pl.format("dwell_s must be seconds from 0, got {}", found))
+    value, _ = values.number(sieve.frame, "dwell_s")
+    sieve.frame = sieve.frame.with_columns(value)
+
+
+def _key_queries(frame: pl.DataFrame, judgments: pl.DataFrame, split: SplitConfig, by: SplitBy) -> pl.DataFrame:
     judged = judgments.select("query", pl.col("query_id").alias("_judged_id"), pl.col("split").alias("_judged_split"))
     judged = judged.unique("query", keep="first", maintain_order=True)
     judged = judged.with_columns(normalised(judged["query"]).alias("_normalised")).drop("query")
@@ -88,7 +100,7 @@ def _key_queries(frame: pl.DataFrame, judgments: pl.DataFrame, split: SplitConfi
     frame = frame.with_columns(
         normalised(frame["query"]).alias("_normalised"),
         query_ids(frame["query"]).alias("_hash_id"),
-        splits(frame["query"], split).alias("split"),
+        splits(frame["query"], split, by).alias("split"),
     ).join(judged, on="_normalised", how="left", maintain_order="left")
     own = [values.text(frame, name) for name in ("search_id", "query_id") if name in frame.columns]
     return frame.with_columns(

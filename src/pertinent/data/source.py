@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from pertinent.data.splits import SplitBy
 from pertinent.errors import DataError
 from pertinent.types import Scale
 
@@ -62,7 +63,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as its reader found it. grades: the file's own grade values, lowest first."""
+    """A data set as its reader found it. grades: the file's own grade values, lowest first.
+
+    split_by: "words" where the reorderings of one query are to share a split.
+    """
 
     name: str
     items: Table
@@ -75,6 +79,7 @@ class Source:
     licence: str = ""
     note: str = ""
     generated: bool = False
+    split_by: SplitBy = "text"
 
 
 def as_json(value: Any) -> str:

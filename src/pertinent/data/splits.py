@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -19,6 +20,8 @@ from pertinent.types import Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 N_FOLDS = 5
+# What of a query decides its split: its normalised text, or its words in any order.
+SplitBy = Literal["text", "words"]
 DEV_SHARE_OF_REST = 1 / 6
 
 
@@ -43,6 +46,11 @@ def normalise_query(text: str) -> str:
     # NFKC again, for case folding takes some letters apart: without it the two cases of a Greek ΐ are two queries.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())
+
+
+def sorted_words(text: str) -> str:
+    """The normalised query with its words in order: reorderings of one query have the same."""
+    return " ".join(sorted(normalise_query(text).split(" ")))
 
 
 def query_id_of(text: str) -> str:
@@ -70,9 +78,25 @@ def query_ids(queries: pl.Series) -> pl.Series:
     return _map_unique(queries, query_id_of)
 
 
-def splits(queries: pl.Series, config: SplitConfig | None = None) -> pl.Series:
-    """`split_of` of each query. queries: strings without nulls. Returns "train", "dev" or "test"."""
-    return _map_unique(queries, lambda text: split_of(text, config))
+def splits(queries: pl.Series, config: SplitConfig | None = None, by: SplitBy = "text") -> pl.Series:
+    """`split_of` of each query. queries: strings without nulls. Returns "train", "dev" or "test".
+
+    by: "words" keeps the reorderings of one query in one split.
+    """
+    key = sorted_words if by == "words" else normalise_query
+    return _map_unique(queries, lambda text: split_of(key(text), config))
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How a data set puts a query that it has no judgment of into a split; judged ones may have a split of their own."""
+
+    config: SplitConfig
+    by: SplitBy = "text"
+
+    def of(self, queries: pl.Series) -> pl.Series:
+        """`splits` of each query by this rule."""
+        return splits(queries, self.config, self.by)
 
 
 def fold_splits(queries: pl.Series, fold: int) -> pl.Series:

@@ -26,7 +26,9 @@ def source_hash(config: DataConfig, *, outside: Sequence[Path] = ()) -> str:
     folder = config.path
     if folder is None or not folder.is_dir():
         raise DataError(f"data.path: no such folder: {folder}")
-    return sha256_of_json([[name, _hash(file)] for name, file in sorted(source_files(config, outside=outside).items())])
+    return sha256_of_json(
+        [[name, file_hash(file)] for name, file in sorted(source_files(config, outside=outside).items())]
+    )
 
 
 def source_files(config: DataConfig, *, outside: Sequence[Path] = ()) -> dict[str, Path]:
@@ -63,7 +65,8 @@ def _is_table(file: Path) -> bool:
     return Path(file.name.lower().removesuffix(".gz")).suffix in SUFFIXES
 
 
-def _hash(file: Path) -> str:
+def file_hash(file: Path) -> str:
+    """A hash of a file's bytes; of its size and time of change where it is over 256 MiB."""
     stat = file.stat()
     large = stat.st_size > _WHOLE_HASH_BYTES
     return f"{stat.st_size}-{stat.st_mtime_ns}" if large else sha256_of_file(file)
