@@ -39,7 +39,6 @@ def test_of_many_values_those_with_most_pairs_are_kept_and_told() -> None:
     ("column", "message"),
     [
         ("absent", "slice column absent: no such column; found query, language"),
-        ("grade", "slice column grade: expected a column that does not depend on the grade"),
         ("tags", "slice column tags: expected one value a row, found List"),
     ],
 )
