@@ -1,5 +1,7 @@
 """95% intervals of statistics of judged pairs: a bootstrap over queries, and the sandwich (delta method) by query.
 
+Both are corrected for few queries and for skewness; by simulation each covers 93-97% on 40 queries (tests/).
+
 Queries are drawn, not pairs, since pairs of one query are alike. Resamples depend only on the seed and the number of
 queries, so two systems measured with one seed are measured on the same resamples.
 
@@ -36,7 +38,7 @@ def intervals_of(
         return {name: analytic_interval(statistic) for name, statistic in statistics.items()}
     drawn = bootstrap(statistics, resamples=resamples, seed=seed)
     return {
-        name: percentile_interval(drawn[name], n_queries=int(statistic.counted.sum()))
+        name: bootstrap_interval(drawn[name], value_of(statistic), statistic.influence(), statistic.counted)
         for name, statistic in statistics.items()
     }
 
@@ -72,25 +74,62 @@ def bootstrap(statistics: Mapping[str, Statistic], *, resamples: int = RESAMPLES
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
-def percentile_interval(drawn: ArrayLike, level: float = LEVEL, *, n_queries: int | None = None) -> Interval | None:
+def percentile_interval(drawn: ArrayLike, level: float = LEVEL) -> Interval | None:
     """The middle ``level`` of the resampled values, linearly interpolated.
 
-    n_queries: of the statistic; the middle is then wider by what a Student's t of so many is wider than a normal (the
-    expanded percentile interval of Hesterberg 2015, doi:10.1080/00031305.2015.1089789), without which 20 queries cover
-    92%. None where no value was drawn or the statistic is undefined in over 5% of the resamples: the interval of the
-    rest would be too narrow. Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method).
+    None where no value was drawn or the statistic is undefined in over 5% of the resamples: the interval of the rest
+    would be too narrow. Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method).
     """
+    values = _defined(drawn)
+    if values is None:
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_interval(
+    drawn: ArrayLike, value: float | None, influence: Floats, counted: ArrayLike, level: float = LEVEL
+) -> Interval | None:
+    """The percentile interval with its ends moved for bias, skewness and few queries.
+
+    drawn: (B,) resampled values. value: of the data. influence, counted: (Q,), see Statistic. It is the bias-corrected
+    accelerated interval (Efron 1987, doi:10.1080/01621459.1987.10478410), the acceleration from the influence, with the
+    normal quantile replaced by that of a Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): on 40 queries
+    the plain one covers 91% for a metric near its end. Where the value lies outside the plain one, as ECE's may, no
+    correction is defined and that one is given. None where percentile_interval is None, or under two queries.
+    """
+    plain, n = percentile_interval(drawn, level), int(np.sum(counted))
+    if plain is None or n < 2:
+        return None
+    values = _defined(drawn)
+    if value is None or values is None or not plain[0] < value < plain[1] or not np.isfinite(influence).all():
+        return plain
+    bias = float(stats.norm.ppf(np.mean(values < value) + 0.5 * np.mean(values == value)))
+    acceleration = _skewness(influence, n) / (6 * np.sqrt(n))
+    reach = np.sqrt(n / (n - 1)) * float(stats.t.ppf((1 + level) / 2, n - 1))
+    tails = [_moved(bias, acceleration, end) for end in (-reach, reach)]
+    low, high = np.quantile(values, tails)
+    return float(low), float(high)
+
+
+def _moved(bias: float, acceleration: float, end: float) -> float:
+    shifted = bias + end
+    left = 1 - acceleration * shifted
+    if left <= 0:  # an end beyond all that was drawn
+        return 0.0 if end < 0 else 1.0
+    return float(stats.norm.cdf(bias + shifted / left))
+
+
+def _defined(drawn: ArrayLike) -> Floats | None:
     values = np.asarray(drawn, dtype=np.float64)
     defined = values[np.isfinite(values)]
-    if defined.size == 0 or defined.size < 0.95 * values.size:
-        return None
-    tail = (1 - level) / 2
-    if n_queries is not None:
-        if n_queries < 2:
-            return None
-        tail = float(stats.norm.cdf(np.sqrt(n_queries / (n_queries - 1)) * stats.t.ppf(tail, n_queries - 1)))
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return float(low), float(high)
+    return None if defined.size == 0 or defined.size < 0.95 * values.size else defined
+
+
+def _skewness(influence: Floats, n: int) -> float:
+    """Of the influences of the n queries that count, whose mean is 0."""
+    square = float(np.sum(influence**2)) / n
+    return float(np.sum(influence**3)) / n / square**1.5 if square > 0 else 0.0
 
 
 def standard_error(influence: Floats, counted: ArrayLike) -> float | None:
@@ -107,13 +146,17 @@ def standard_error(influence: Floats, counted: ArrayLike) -> float | None:
 
 
 def analytic_interval(statistic: Statistic, level: float = LEVEL) -> Interval | None:
-    """The value and the Student's t quantile of its standard error on both sides; None where it is undefined.
+    """The value and the Student's t quantiles of its standard error, moved for skewness; None where it is undefined.
 
-    It may reach beyond the range of the metric where the value is near its end and queries are few.
+    The skewness of the influences moves both ends, away from the end of the range for a metric near it, by no more than
+    half of the plain reach: Johnson 1978, doi:10.1080/01621459.1978.10480051. It may reach beyond the metric's range.
     """
     value, counted = value_of(statistic), statistic.counted
-    error = standard_error(statistic.influence(), counted)
+    influence, n = statistic.influence(), int(counted.sum())
+    error = standard_error(influence, counted)
     if value is None or error is None:
         return None
-    reach = error * float(stats.t.ppf((1 + level) / 2, int(counted.sum()) - 1))
-    return value - reach, value + reach
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    moved = _skewness(influence, n) * (2 * quantile**2 + 1) / (6 * np.sqrt(n))
+    moved = float(np.clip(moved, -quantile / 2, quantile / 2))
+    return value + error * (moved - quantile), value + error * (moved + quantile)

@@ -20,7 +20,7 @@ from pertinent.evaluation.intervals import (
     Interval,
     Method,
     bootstrap,
-    percentile_interval,
+    bootstrap_interval,
     standard_error,
 )
 from pertinent.evaluation.statistics import Floats, Statistic, value_of
@@ -81,7 +81,8 @@ def paired_difference(
     elif resamples:
         drawn = bootstrap({"system": system, "baseline": baseline}, resamples=resamples, seed=seed)
         gaps = drawn["system"] - drawn["baseline"]
-        interval = percentile_interval(gaps, n_queries=n)
+        influence = system.influence() - baseline.influence()
+        interval = bootstrap_interval(gaps, difference, influence, system.counted | baseline.counted)
         share = None if interval is None else float((gaps[np.isfinite(gaps)] <= 0).mean())
     return PairedDifference(
         difference,
@@ -118,7 +119,7 @@ def t_test(
     if error is None:
         return None
     gap = difference + margin
-    if error <= 1e-12 * max(abs(gap), abs(difference)) or error == 0:
+    if error <= 1e-9 * max(abs(gap), abs(difference)) or error == 0:  # what rounding leaves of none
         shown = gap != 0 and (sided == "two" or gap < 0)
         return 0.0 if shown else 1.0
     found = gap / error
