@@ -20,6 +20,7 @@ from pertinent.data.log import clean_log
 from pertinent.data.sieve import reasons_of, too_many_broken
 from pertinent.data.source import Source
 from pertinent.data.splits import SPLITS
+from pertinent.data.wands import read_wands
 from pertinent.errors import DataError
 
 # A count of what the rules did -> what to say of it where it is not 0.
@@ -143,7 +144,7 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         raise DataError(f"{config.path}: no such folder (data.path)")
     if not config.path.is_dir():
         raise DataError(f"{config.path}: expected a folder, found a file (data.path)")
-    readers = {"homedepot": read_homedepot, "esci": read_esci, "folder": read_folder}
+    readers = {"homedepot": read_homedepot, "esci": read_esci, "wands": read_wands, "folder": read_folder}
     return readers[config.reader](config.path, config)
 
 

@@ -81,7 +81,7 @@ class PinboardConfig(Config):
 class DataConfig(Config):
     """What the data stage reads and how it splits it."""
 
-    reader: Literal["folder", "homedepot", "esci", "pinboard"] = Field(
+    reader: Literal["folder", "homedepot", "esci", "wands", "pinboard"] = Field(
         default="folder", description="what lies at `path`"
     )
     path: Path | None = Field(default=None, description="source folder; Pinboard needs none")

@@ -49,7 +49,7 @@ def average_precision(ranking: Ranking, rel: int | None = None, k: int | None = 
     above = ties.relevant_before + 1 + (ties.place - 1) * others
     gains = ties.relevant / ties.size * above / (ranking.positions + 1)
     inside = ranking.positions < (ranking.positions.size if k is None else k)
-    sums = np.bincount(ranking.queries[inside], weights=gains[inside], minlength=ranking.judgments.n_queries)
+    sums = _summed(ranking, inside, gains[inside])
     n_relevant = _n_relevant(ranking.judgments, rel)
     return PerQuery(np.minimum(divide(sums, n_relevant), 1.0), (n_relevant > 0).astype(np.float64))
 
@@ -66,7 +66,7 @@ def reciprocal_rank(ranking: Ranking, rel: int | None = None, k: int | None = No
     # The first relevant of r in a tie of t stands at place j in C(t - j, r - 1) of C(t, r) orders.
     chance = np.exp(_log_choose(size - place, relevant - 1) - _log_choose(size, relevant))
     reciprocal = chance / (ranking.positions[inside] + 1)
-    sums = np.bincount(ranking.queries[inside], weights=reciprocal, minlength=ranking.judgments.n_queries)
+    sums = _summed(ranking, inside, reciprocal)
     has_relevant = _n_relevant(ranking.judgments, rel) > 0
     return PerQuery(np.where(has_relevant, np.minimum(sums, 1.0), np.nan), has_relevant.astype(np.float64))
 
@@ -89,10 +89,16 @@ class _Ties:
         in_tie = summed[starts + sizes] - summed[starts]
         query_start = starts - ranking.positions[starts]
         before = summed[starts] - summed[query_start]
-        place = np.arange(relevant.size) - np.repeat(starts, sizes) + 1.0
+        place = (np.arange(relevant.size) - np.repeat(starts, sizes) + 1).astype(np.float64)
         return cls(
             np.repeat(sizes.astype(np.float64), sizes), place, np.repeat(in_tie, sizes), np.repeat(before, sizes)
         )
+
+
+def _summed(ranking: Ranking, inside: NDArray[np.bool_], gains: Floats) -> Floats:
+    """(Q,) float64: the gains of the pairs ``inside``, by query."""
+    queries, n_queries = ranking.queries[inside], ranking.judgments.n_queries
+    return np.bincount(queries, weights=gains, minlength=n_queries).astype(np.float64)  # no pair would give integers
 
 
 def _relevant(ranking: Ranking, rel: int | None) -> Floats:
@@ -100,7 +106,8 @@ def _relevant(ranking: Ranking, rel: int | None) -> Floats:
 
 
 def _n_relevant(judgments: Judgments, rel: int | None) -> Floats:
-    return judgments.grade_counts[:, _lowest(judgments, rel) :].sum(axis=1, dtype=np.float64)
+    found: Floats = judgments.grade_counts[:, _lowest(judgments, rel) :].sum(axis=1, dtype=np.float64)
+    return found
 
 
 def _lowest(judgments: Judgments, rel: int | None) -> int:

@@ -87,7 +87,7 @@ class _Pooled:
         misses = np.diff(self.tie_starts, append=self.queries.size) - hits
         by_hit, by_miss = self._derivatives(hits, misses)
         weights = np.where(self.positive, by_hit[groups], by_miss[groups])
-        return np.bincount(self.queries, weights=weights, minlength=self.n_queries)
+        return np.bincount(self.queries, weights=weights, minlength=self.n_queries).astype(np.float64)
 
     def exchanged(self, other: Self, swaps: Floats) -> Floats:
         """To first order: two systems' scores share no scale, so what changes sides is each query's influence."""
@@ -130,7 +130,8 @@ class PooledAuprc(_Pooled):
         precision = np.divide(above_hits, above, out=np.zeros(above.shape), where=above > 0)
         n_hits = above_hits[:, -1] if above_hits.shape[1] else np.zeros(weights.shape[0])
         summed = np.einsum("bg,bg->b", hits[:, ::-1], precision)
-        return np.divide(summed, n_hits, out=np.full(n_hits.shape, np.nan), where=n_hits > 0)
+        area: Floats = np.divide(summed, n_hits, out=np.full(n_hits.shape, np.nan), where=n_hits > 0)
+        return area
 
     def _derivatives(self, hits: Floats, misses: Floats) -> tuple[Floats, Floats]:
         down = hits[::-1]

@@ -57,12 +57,13 @@ class Ratings:
     @property
     def n_grades(self) -> int:
         """Grades of the scale."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     @property
     def sizes(self) -> Floats:
         """(N,) float64: ratings of each pair."""
-        return self.counts.sum(axis=1, dtype=np.float64)
+        sizes: Floats = self.counts.sum(axis=1, dtype=np.float64)
+        return sizes
 
     @property
     def shares(self) -> Floats:

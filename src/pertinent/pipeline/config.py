@@ -10,7 +10,7 @@ from pydantic import Field
 from pertinent.config import Config, load_config
 from pertinent.data.config import DataConfig
 from pertinent.errors import ConfigError
-from pertinent.evaluation.intervals import RESAMPLES
+from pertinent.evaluation.intervals import RESAMPLES, Method
 from pertinent.labelling.config import LabelsConfig
 from pertinent.student.config import StudentConfig
 from pertinent.teacher.config import TeacherConfig
@@ -21,7 +21,14 @@ class EvaluationConfig(Config):
     """How the systems are measured."""
 
     resamples: int = Field(default=RESAMPLES, ge=0, description="bootstrap resamples of queries; 0: no intervals")
-    slices: tuple[str, ...] = Field(default=("language", "query_words"), description="columns to slice by")
+    intervals: Method = Field(
+        default="bootstrap", description="of 95% intervals: bootstrap, or analytic (a sandwich by query) for many pairs"
+    )
+    slices: tuple[str, ...] = Field(
+        default=("language", "query_words"),
+        description="columns to slice by: of the pairs or the items, grade, or query_words, query_popularity, "
+        "item_popularity, item_fields",
+    )
 
 
 class RunConfig(Config):
