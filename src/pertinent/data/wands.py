@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from pertinent.data.config import DataConfig, resolve_scale
 from pertinent.data.source import Source, Table, require_columns
 from pertinent.data.tables import RawTable, read_table
@@ -43,10 +45,13 @@ def read_wands(folder: Path, config: DataConfig) -> Source:
     """Read the folder as three-grade judgments of items. Raises DataError for a missing file or column."""
     product = _table(folder, "product.csv", ("product_id", "product_name"))
     columns = {ours: theirs for ours, theirs in _ITEM_COLUMNS.items() if theirs in product.rows.columns}
+    rows = product.rows
+    if "product_features" in columns:
+        rows = rows.with_columns(pl.col("product_features").str.split("|"))
     labels = read_labels(folder)
     return Source(
         name="wands",
-        items=Table(product.file, product.lines, product.rows, columns, product.broken),
+        items=Table(product.file, product.lines, rows, columns, product.broken),
         judgments=labels,
         log=None,
         scale=resolve_scale(list(GRADES), config.guidelines, Scale(GUIDELINES), None)[0],

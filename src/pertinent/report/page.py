@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pertinent.errors import DataError
 from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.files import atomic_path, reason_of
-from pertinent.report import making, numbers, plots, probabilities, tables
+from pertinent.report import evidence, making, numbers, plots, probabilities, tables
 from pertinent.report.definitions import (
     FLOORS,
     Metric,
@@ -83,6 +83,9 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "more": tables.more_table(results, n_grades),
         "size": tables.size_of(results),
         "gains": tables.gains(results, n_grades),
+        "differences": evidence.difference_rows(run.metrics, n_grades),
+        "correction": str(run.metrics.get("correction") or "none"),
+        "agreement": evidence.agreement_of(run.metrics),
         "notes": _texts(run.metrics.get("notes")),
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),

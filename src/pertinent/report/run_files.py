@@ -19,6 +19,7 @@ LINKED = (
     "evaluation/scores.parquet",
     "evaluation/reliability.json",
     "evaluation/confusion.json",
+    "evaluation/suspects.csv",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",

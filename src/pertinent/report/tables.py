@@ -239,7 +239,7 @@ def standing(results: Results, metric: Metric, baseline: str) -> Standing:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One value of a slice column: its size, a cell a system, and where the student stands against each baseline."""
+    """One value of a slice column: its size, a cell a system, where the student stands, and a note where it is too small."""
 
     value: str
     n_queries: Cell
@@ -248,6 +248,7 @@ class SliceRow:
     cells: tuple[Cell, ...]
     standings: tuple[Standing, ...]
     results: Results
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,8 @@ def _slice_row(value: str, document: Mapping[str, Any], metric: Metric, systems:
     cells = tuple(results.cell(system, metric) for system in systems)
     sizes = (_count(document, "n_queries"), _count(document, "n_pairs"))
     standings = tuple(standing(results, metric, baseline) for baseline in BASELINES)
-    return SliceRow(value, *sizes, is_small, cells, standings, results)
+    note = str(document.get("note") or "")
+    return SliceRow(value, *sizes, is_small, cells, standings, results, note)
 
 
 def _count(document: Mapping[str, Any], key: str) -> Cell:
