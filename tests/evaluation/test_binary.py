@@ -41,7 +41,7 @@ def test_a_query_without_a_relevant_item_is_left_out_and_counted(metric) -> None
 
 
 def test_a_short_list_is_left_out_of_precision_unless_asked_for() -> None:
-    ranking = ranked(["a"] * 3 + ["b"], [4, 4, 0, 4], [3.0, 2, 1, 1])
+    ranking = ranked(["a"] * 2 + ["b"], [4, 4, 4], [3.0, 2, 1])  # a has just enough
     assert precision(ranking, 2).mean == 1.0
     assert precision(ranking, 2, short_lists=True).values.tolist() == [1.0, 0.5]
 

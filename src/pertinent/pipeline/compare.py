@@ -10,7 +10,10 @@ import polars as pl
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError
-from pertinent.evaluation import compare, evaluate, training_prior, with_baselines
+from pertinent.evaluation import evaluate, training_prior, with_baselines
+from pertinent.evaluation.comparison import Settings, differences, with_adjusted
+from pertinent.evaluation.evaluate import read_held_out
+from pertinent.evaluation.measures import stage_measures
 from pertinent.files import read_parquet, write_json, write_parquet
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.evaluate import with_system
@@ -25,7 +28,7 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
 
     Systems are called by the configs' names. Writes out/scores.parquet and out/comparison.json, which is returned:
     the metrics of `evaluate`, and under "differences" for each teacher its paired difference from the first one, by
-    metric, with a 95% interval. Raises ConfigError when two configs share a name or differ in their data.
+    metric: interval, tests by query (p_adjusted by Holm over the teachers) and detectable. Raises ConfigError when two configs share a name or differ in their data.
     """
     names = [config.name for config in configs]
     if len({*names, *_BASELINES}) < len(names) + len(_BASELINES):
@@ -41,15 +44,23 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     scores = _scores(configs, out)
     scale = load_dataset(first.folder / "data").scale
     systems = [*_BASELINES, *names]
-    settings = {"resamples": first.evaluation.resamples, "seed": first.seed}
-    document = evaluate(scores, scale, systems=systems, slice_columns=("language",), **settings).metrics
-    document["differences"] = {
-        name: {
-            metric: vars(compare(scores, scale, name, names[0], metric, resamples=first.evaluation.resamples))
-            for metric in _compared(scale.n_grades)
-        }
-        for name in names[1:]
+    settings = Settings(first.evaluation.intervals, first.evaluation.resamples, seed=first.seed)
+    document = evaluate(
+        scores,
+        scale,
+        systems=systems,
+        slice_columns=("language",),
+        method=settings.method,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    ).metrics
+    base, *others = read_held_out(scores, scale, names).systems
+    measures = {
+        key: measure for key, measure in stage_measures(scale.n_grades).items() if key in _compared(scale.n_grades)
     }
+    found = {each.system.name: differences(each, [base], measures, settings)[names[0]] for each in others}
+    with_adjusted(list(found.values()), "holm")
+    document["differences"], document["correction"] = found, "holm"
     document["seconds"] = {name: found["teacher"]["seconds"] for name, found in zip(names, manifests, strict=True)}
     write_json(out / "comparison.json", document)
     return document
