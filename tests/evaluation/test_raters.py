@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+from pathlib import Path
+
 import krippendorff
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -194,3 +199,20 @@ def test_a_grade_off_the_scale_is_refused() -> None:
     frame = pl.DataFrame({"query_id": ["q"], "item_id": ["i"], "rater_id": ["a"], "grade": [5]})
     with pytest.raises(DataError, match="ratings: grade must be 0-4"):
         rater_kappas(frame, 5)
+
+
+@pytest.mark.skipif(not os.environ.get("PERTINENT_DATA"), reason="PERTINENT_DATA is unset: no real judged data here")
+def test_the_expert_ratings_of_flickr8k_agree_as_the_package_krippendorff_says() -> None:
+    file = Path(os.environ["PERTINENT_DATA"]) / "flickr8k" / "judgments.jsonl.gz"
+    if not file.is_file():
+        pytest.skip(f"{file}: no such file")
+    rows = [orjson.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    experts = [row for row in rows if row["src"] == "expert"]
+    grades = np.array([row["ratings"] for row in experts]) - 1
+    counts = counts_of(np.repeat(np.arange(len(experts)), 3), grades.ravel(), len(experts), 4)
+    found = agreement(Ratings.of(counts, [row["query_id"] for row in experts]), method="analytic")
+    assert found["n_ratings"] == 3 * len(experts) == 17_466
+    for level in LEVELS:
+        theirs = krippendorff.alpha(value_counts=counts, value_domain=[0, 1, 2, 3], level_of_measurement=level)
+        assert found["alpha"][level]["value"] == pytest.approx(theirs, abs=1e-9)
+    assert 0.7 < found["alpha"]["interval"]["value"] < 1

@@ -31,9 +31,9 @@ def test_teachers_are_compared_with_tests_on_the_same_pairs(
     assert found["system_order"] == ["random", "majority", "short", "long"]
     assert found["correction"] == "holm"
     assert list(found["differences"]) == ["long"]
-    paired = found["differences"]["long"]["auroc_4+"]
+    paired = found["differences"]["long"]["auroc_3+"]
     scores = pl.read_parquet(tmp_path / "out" / "scores.parquet")
-    alone = compare(scores, Scale(), "long", "short", "auroc_4+", resamples=50)
+    alone = compare(scores, Scale(), "long", "short", "auroc_3+", resamples=50)
     assert paired["difference"] == alone.difference
     assert tuple(paired["interval"]) == alone.interval
     assert paired["p_value"] == alone.p_value == paired["p_adjusted"]

@@ -322,6 +322,29 @@ def test_a_missing_system_is_one_clear_line(tmp_path: Path, pairs: pl.DataFrame)
         measure_runs(request(folder, None, "AUROC@4", system="bm25", against=("teacher",)))
 
 
+def test_a_run_folder_without_test_pairs_or_with_a_pair_twice_is_one_clear_line(
+    tmp_path: Path, pairs: pl.DataFrame
+) -> None:
+    folder = run_folder(tmp_path / "run", pairs, student=pairs["good"])
+    file = folder / "evaluation" / "scores.parquet"
+    frame = pl.read_parquet(file)
+    frame.filter(pl.col("split") == "dev").write_parquet(file)
+    with pytest.raises(DataError, match="expected judgments, of a run those of the test split, found none"):
+        measure_runs(request(folder, None, "AUROC@4"))
+    test = frame.filter(pl.col("split") == "test")
+    pl.concat([test, test.head(1)]).write_parquet(file)
+    with pytest.raises(DataError, match="item i0 of query q00: the pair is judged more than once"):
+        measure_runs(request(folder, None, "AUROC@4"))
+
+
+def test_the_scale_of_a_run_folder_is_that_of_its_evaluation(tmp_path: Path, pairs: pl.DataFrame) -> None:
+    low = pairs.filter(pl.col("grade") < 3)
+    folder = run_folder(tmp_path / "run", low, student=low["good"])
+    found = measure_runs(request(folder, None, "AUROC@3", "AUROC@5"))
+    assert found["judgments"]["n_grades"] == 5
+    assert found["systems"]["run/student"]["AUROC@5"] is None
+
+
 def test_nan_scores_are_one_clear_line_that_names_the_first(tmp_path: Path, pairs: pl.DataFrame) -> None:
     folder = run_folder(tmp_path / "run", pairs, student=pairs["good"])
     file = folder / "evaluation" / "scores.parquet"

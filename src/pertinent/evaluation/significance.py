@@ -5,7 +5,7 @@ Queries are the units of every test. Many tests at once are corrected for their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -215,8 +215,3 @@ def adjust(p_values: Sequence[float | None], method: Correction = "holm") -> lis
     for index, p in zip(known, corrected.tolist(), strict=True):
         result[index] = p
     return result
-
-
-def adjust_by_name(p_values: Mapping[str, float | None], method: Correction = "holm") -> dict[str, float | None]:
-    """``adjust`` of named p-values."""
-    return dict(zip(p_values, adjust(list(p_values.values()), method), strict=True))

@@ -118,7 +118,7 @@ def _judged_folder(path: Path) -> JudgedPairs:
             kept = [c for c in test.columns if c not in ("split", "grade_mean", "n_ratings", "grade_counts")]
             return JudgedPairs(str(folder), test.select(kept).cast({"grade": pl.Int64}), dataset.scale.n_grades)
     if is_run_folder(path):
-        return run_judgments(path)
+        return _scored_judgments(path)
     if is_wands(path):
         return _wands(path)
     raise DataError(
@@ -126,9 +126,13 @@ def _judged_folder(path: Path) -> JudgedPairs:
     )
 
 
-def run_judgments(folder: Path) -> JudgedPairs:
-    """The test judgments in a run folder's evaluation, with its columns to slice by."""
-    file = folder / RUN_SCORES
+def run_judgments(folder: Path, n_grades: int | None = None) -> JudgedPairs:
+    """The test judgments in a run folder's evaluation, with its columns to slice by. n_grades: see ``read_judged``."""
+    return _with_scale(_scored_judgments(folder), n_grades)
+
+
+def _scored_judgments(folder: Path) -> JudgedPairs:
+    file, metrics = folder / RUN_SCORES, folder / "evaluation" / "metrics.json"
     frame = read_parquet(file)
     absent = [c for c in ("query_id", "query", "item_id", "grade", "split") if c not in frame.columns]
     if absent:
@@ -136,9 +140,8 @@ def run_judgments(folder: Path) -> JudgedPairs:
     systems = set(systems_of(folder))
     kept = [c for c in frame.columns if c.split(".")[0] not in systems and c != "split"]
     test = frame.filter(pl.col("split") == "test").select(kept).cast({"grade": pl.Int64})
-    n_shares = [c for c in frame.columns if c.split(".")[0] in systems and c.partition(".p_")[2].isdecimal()]
-    n_grades = max((int(c.rpartition("_")[2]) for c in n_shares), default=0)
-    return JudgedPairs(str(file), test, n_grades)
+    told = read_json(metrics).get("n_grades") if metrics.is_file() else None
+    return JudgedPairs(str(file), test, told if isinstance(told, int) else 0)
 
 
 def _run_folder(path: Path, system: str) -> RunScores:

@@ -137,10 +137,7 @@ def _judgments_of(request: Request) -> JudgedPairs:
         return read_judged(request.judgments, request.grades)
     if not is_run_folder(request.run):
         raise DataError(f"{request.run}: expected judgments after it, for it is not a run folder with an evaluation")
-    found = run_judgments(request.run)
-    if found.n_grades == 0 or request.grades is not None:
-        return read_judged(request.run, request.grades)
-    return found
+    return run_judgments(request.run, request.grades)
 
 
 def _runs_of(request: Request) -> list[RunScores]:
