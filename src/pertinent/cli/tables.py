@@ -105,7 +105,7 @@ def _print_runs(part: Mapping[str, Any], found: Mapping[str, Any], title: str, c
             spread = "" if interval is None else f" [{decimals(interval[0])}, {decimals(interval[1])}]"
             paired = part["differences"].get(name, {}).get(measure)
             mark = _mark(paired, measure in found["lower_is_better"])
-            cells.append(escape(f"{_number(values[measure])}{spread}{mark}"))
+            cells.append(escape(f"{_number(values[measure])}{mark}{spread}"))
         table.add_row(escape(measure), *cells)
     console.print(table)
 
