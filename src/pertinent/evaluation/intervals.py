@@ -1,6 +1,6 @@
 """95% intervals of statistics of judged pairs: a bootstrap over queries, and the sandwich (delta method) by query.
 
-Both are corrected for few queries and for skewness; by simulation each covers 93-97% on 40 queries (tests/).
+Both are corrected for few queries and for skewness; by simulation each covers 93-97% on 100 queries (tests/).
 
 Queries are drawn, not pairs, since pairs of one query are alike. Resamples depend only on the seed and the number of
 queries, so two systems measured with one seed are measured on the same resamples.
