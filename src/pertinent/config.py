@@ -63,6 +63,35 @@ def parse_config(model: type[C], tree: Any, where: str) -> C:
         raise ConfigError(f"{where}: {_first_problem(model, error)}") from None
 
 
+def paths_beside(config: C, keys: Iterable[str], folder: Path) -> C:
+    """``config`` with the relative paths of ``keys`` ("images.folder") taken from ``folder`` where something is there.
+
+    Else they are left as they are: a path from the working folder, or the name of a model on a hub. A section or path
+    that is None is left too.
+    """
+    for key in keys:
+        config = _beside(config, key.split("."), folder)
+    return config
+
+
+def _beside(config: C, key: list[str], folder: Path) -> C:
+    name, *rest = key
+    value = getattr(config, name)
+    if value is None:
+        return config
+    if rest:
+        return config.model_copy(update={name: _beside(value, rest, folder)})
+    if isinstance(value, tuple):
+        return config.model_copy(update={name: tuple(_path_beside(one, folder) for one in value)})
+    return config.model_copy(update={name: _path_beside(value, folder)})
+
+
+def _path_beside(value: Path | str, folder: Path) -> Path | str:
+    path = Path(value)
+    there = folder / path
+    return type(value)(there) if not path.is_absolute() and there.exists() else value
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:

@@ -43,7 +43,9 @@ def test_a_made_set_with_its_own_split_makes_the_round_trip(tmp_path: Path, offi
 
 
 def test_an_unknown_set_and_an_unwritable_place_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="import: expected one of homedepot, esci, cxc, msrd, pinboard, found trec"):
+    with pytest.raises(
+        ConfigError, match="import: expected one of homedepot, esci, cxc, msrd, wands, pinboard, found trec"
+    ):
         import_dataset("trec", tmp_path, tmp_path / "out")
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot be written"):

@@ -181,3 +181,9 @@ def test_mean_auroc_leaves_out_thresholds_with_one_side_and_needs_one_with_both(
     assert mean_auroc(grades, probs) == auroc(grades >= 1, at_least(probs)[:, 0])
     with pytest.raises(DataError, match="expected pairs of at least two grades, found one grade only"):
         mean_auroc(np.full(6, 2), probs)
+
+
+def test_gaps_of_bins_do_not_cancel_out() -> None:
+    # Two bins: confidence .6 and always right, confidence .9 and never: gaps .4 and .9, mean .65; their sum would be .25.
+    correct, confidence = [True, True, False, False], [0.6, 0.6, 0.9, 0.9]
+    assert expected_calibration_error(correct, confidence, n_bins=2) == pytest.approx(0.65)

@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 from pertinent.errors import DataError
 from pertinent.evaluation import compare, evaluate, training_prior, with_baselines, write_evaluation
-from pertinent.evaluation.systems import metric_names
+from pertinent.evaluation.measures import stage_measures
 from pertinent.types import Scale
 
 SYSTEMS = ["random", "majority", "bm25", "teacher"]
@@ -70,8 +70,8 @@ def assert_plain(document) -> None:
 
 
 def test_the_document_has_every_metric_of_every_system(found) -> None:
-    names = set(metric_names(N))
-    assert len(names) == 13
+    names = set(stage_measures(N))
+    assert len(names) == 27
     assert found.metrics["system_order"] == SYSTEMS
     for part in [found.metrics, *found.metrics["slices"]["language"].values()]:
         assert list(part["systems"]) == SYSTEMS

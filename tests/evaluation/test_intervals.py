@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 
 from pertinent.errors import DataError
-from pertinent.evaluation import intervals
+from pertinent.evaluation import intervals, pooled
 from pertinent.evaluation.classification import auroc, kappa_of, kappa_terms, quadratic_kappa, ratio_of
-from pertinent.evaluation.intervals import (
-    PooledAuroc,
-    Summed,
-    bootstrap,
-    paired_difference,
-    percentile_interval,
-    resample_weights,
-    value_of,
-)
+from pertinent.evaluation.intervals import bootstrap, percentile_interval, resample_weights
 from pertinent.evaluation.metrics import Judgments, PerQuery, ndcg, pair_accuracy, rank
+from pertinent.evaluation.pooled import PooledAuroc
+from pertinent.evaluation.significance import paired_difference
+from pertinent.evaluation.statistics import Summed, value_of
 
 
 def pairs(seed: int = 0, n_queries: int = 12, n_scores: int = 7):
@@ -81,7 +76,7 @@ def test_auroc_does_not_depend_on_how_resamples_are_batched(monkeypatch) -> None
     statistic = PooledAuroc.of(queries, 12, grades >= 3, scores)
     weights = next(resample_weights(12, 20, seed=3))
     whole = statistic.under(weights)
-    monkeypatch.setattr(intervals, "_CELLS", 3 * queries.size)
+    monkeypatch.setattr(pooled, "_CELLS", 3 * queries.size)
     assert (statistic.under(weights) == whole).all()
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from pertinent.errors import DataError
+from pertinent.evaluation.binary import average_precision, precision, recall, reciprocal_rank
 from pertinent.evaluation.metrics import (
     Judgments,
     PerQuery,
     ndcg,
     pair_accuracy,
-    precision,
     rank,
     relevant_grade,
     sdcg,
@@ -27,6 +27,11 @@ METRICS = {
     "linear ndcg@3": lambda ranking: ndcg(ranking, 3, "linear"),
     "sdcg@3": lambda ranking: sdcg(ranking, 3),
     "precision@3": lambda ranking: precision(ranking, 3),
+    "recall@3": lambda ranking: recall(ranking, 3, 2),
+    "average precision": lambda ranking: average_precision(ranking, 2),
+    "average precision@3": lambda ranking: average_precision(ranking, 2, 3),
+    "reciprocal rank": lambda ranking: reciprocal_rank(ranking, 2),
+    "reciprocal rank@2": lambda ranking: reciprocal_rank(ranking, 3, 2),
     "pair_accuracy": pair_accuracy,
 }
 

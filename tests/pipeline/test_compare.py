@@ -16,10 +16,12 @@ import yaml
 
 from pertinent.cli import main
 from pertinent.errors import ConfigError
+from pertinent.evaluation import compare
 from pertinent.files import read_json
 from pertinent.pipeline import RunConfig, load_run_config
 from pertinent.pipeline.compare import compare_teachers
 from pertinent.teacher.saving import load_teacher
+from pertinent.types import Scale
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +152,14 @@ def test_configs_of_one_name_or_of_other_data_are_refused(
     other = load_run_config(files["t5"], [f"data.path={tmp_path / 'source'}", "name=other", f"output={tmp_path}"])
     with pytest.raises(ConfigError, match="expected the same data, seed and split, found others in other"):
         compare_teachers([*configs_of(files, "bert"), other], tmp_path / "out")
+
+
+def test_the_differences_are_those_of_the_paired_tests(compared: tuple[Path, dict[str, Any]]) -> None:
+    out, found = compared
+    assert found["correction"] == "holm"
+    paired = found["differences"]["t5"]["auroc_3+"]
+    scores = pl.read_parquet(out / "scores.parquet")
+    alone = compare(scores, Scale(), "t5", "bert", "auroc_3+", resamples=50)
+    assert paired["difference"] == alone.difference
+    assert tuple(paired["interval"]) == alone.interval
+    assert paired["p_value"] == alone.p_value == paired["p_adjusted"]

@@ -13,6 +13,7 @@ import pytest
 
 from pertinent.evaluation import evaluate, write_evaluation
 from pertinent.files import write_json, write_parquet
+from pertinent.pipeline.agreement import with_agreement
 from pertinent.pipeline.differences import with_differences
 from pertinent.types import Scale
 
@@ -47,6 +48,15 @@ def made_up_scores(n_queries: int = 90, n_grades: int = 5, seed: int = 7) -> pl.
                     row[system] = float(probs @ np.arange(n_grades))
             rows.append(row)
     return pl.DataFrame(rows)
+
+
+def made_up_ratings(scores: pl.DataFrame, n_grades: int) -> pl.DataFrame:
+    """grade_counts as in data/judgments.parquet: three ratings of every other pair, two of which are the grade."""
+    counts = [
+        [2 * (k == grade) + (k == max(grade - 1, 0)) for k in range(n_grades)] if row % 2 else None
+        for row, grade in enumerate(scores["grade"])
+    ]
+    return scores.select("query_id", "item_id", pl.Series("grade_counts", counts, dtype=pl.List(pl.Int32)))
 
 
 def manifest(stage: str, **more: Any) -> dict[str, Any]:
@@ -91,6 +101,7 @@ def write_run(
     scale = Scale.of_size(n_grades)
     measured = evaluate(scores, scale, systems=SYSTEMS, resamples=60)
     metrics = with_differences(measured.metrics, scores, scale)
+    metrics = with_agreement(metrics, scores, made_up_ratings(scores, n_grades), scale, systems=SYSTEMS)
     write_evaluation(dataclasses.replace(measured, metrics=metrics), folder / "evaluation")
     steps = range(1, 41)
     history: list[dict[str, Any]] = [{"step": 10 * s, "epoch": s / 20, "loss": 1.6 / s**0.3} for s in steps]

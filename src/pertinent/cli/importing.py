@@ -12,7 +12,7 @@ from pertinent.cli.app import app, emit
 
 @app.command(name="import")
 def import_(
-    name: Annotated[str, typer.Argument(help="homedepot, esci, cxc, msrd or pinboard")],
+    name: Annotated[str, typer.Argument(help="homedepot, esci, cxc, msrd, wands or pinboard")],
     source: Annotated[Path, typer.Argument(help="folder of the set's own files (pinboard reads none: give '-')")],
     out: Annotated[Path, typer.Argument(help="the dataset folder to write")],
 ) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from pertinent.evaluation.significance import ALPHA
 from pertinent.report.definitions import main_threshold
 from pertinent.report.numbers import count, decimals, duration
 
@@ -76,6 +78,71 @@ def print_fields(done: Mapping[str, Any]) -> None:
     for reason, number in done["quarantined"].items():
         console.print(f"{number:>9,}  quarantined: {reason}")
     console.print(f"Fields: {done['folder']}/fields.parquet")
+
+
+def print_comparison(found: Mapping[str, Any], console: Console | None = None) -> None:
+    """A row a measure and a column a run, marked where it differs from the first one; the slices; the notes; the gate."""
+    console = console or Console(stderr=True, highlight=False)
+    judged = found["judgments"]
+    title = f"{count(judged['n_pairs'])} judged pairs of {count(judged['n_queries'])} queries"
+    _print_runs(found, found, title, console)
+    for column, values in found["slices"].items():
+        for value, part in values.items():
+            size = f"{count(part['n_pairs'])} pairs, {count(part['n_queries'])} queries"
+            _print_runs(
+                part, found, f"{column} = {value}: {size}{', ' + part['note'] if part['note'] else ''}", console
+            )
+    if len(found["systems"]) > 1:
+        first = next(iter(found["systems"]))
+        corrected = {"none": "not corrected"}.get(found["correction"], f"corrected by {found['correction']}")
+        console.print(
+            f"▲ better, ▼ worse than {first}, p < .05 of a randomisation test by query, {corrected}", markup=False
+        )
+    for note in found["notes"]:
+        console.print(f"- {note}", markup=False)
+    if found["gate"] is not None:
+        _print_gate(found["gate"], console)
+
+
+def _print_runs(part: Mapping[str, Any], found: Mapping[str, Any], title: str, console: Console) -> None:
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("measure", overflow="fold")
+    for name in part["systems"]:
+        table.add_column(escape(name), justify="right", overflow="fold")
+    for measure in found["measures"]:
+        cells = []
+        for name, values in part["systems"].items():
+            interval = part["intervals"][name][measure]
+            spread = "" if interval is None else f" [{decimals(interval[0])}, {decimals(interval[1])}]"
+            paired = part["differences"].get(name, {}).get(measure)
+            mark = _mark(paired, measure in found["lower_is_better"])
+            cells.append(escape(f"{_number(values[measure])}{mark}{spread}"))
+        table.add_row(escape(measure), *cells)
+    console.print(table)
+
+
+def _mark(paired: Mapping[str, Any] | None, lower_is_better: bool) -> str:
+    """How a run stands to the first one: the difference is of the first less the run."""
+    if paired is None or paired["difference"] is None:
+        return ""
+    p = paired["p_adjusted"]
+    if p is None or p >= ALPHA or paired["difference"] == 0:
+        return ""
+    first_is_better = (paired["difference"] > 0) != lower_is_better
+    return " ▼" if first_is_better else " ▲"
+
+
+def _print_gate(gate: Mapping[str, Any], console: Console) -> None:
+    for each in gate["checks"]:
+        what = f"{each['measure']} against {each['baseline']}, {each['part']}"
+        if each["p_value"] is None:
+            console.print(f"gate: not judged: {what}: {each['gap']}", markup=False, soft_wrap=True)
+        elif each["worse"]:
+            by = f"{each['difference']:+.4f}, p {each['p_adjusted']:.2g}"
+            margin = f" (margin {each['margin']:g})" if each["margin"] else ""
+            console.print(f"gate: WORSE: {what}: {by}{margin}", markup=False, soft_wrap=True)
+    n = sum(each["p_value"] is not None for each in gate["checks"])
+    console.print(f"gate: {'passed' if gate['passed'] else 'FAILED'}, {n} checks", markup=False)
 
 
 def _print_languages(languages: Mapping[str, Any], systems: list[str], metric: str, console: Console) -> None:

@@ -22,6 +22,7 @@ from pertinent.data.msrd import read_msrd
 from pertinent.data.sieve import reasons_of, too_many_broken
 from pertinent.data.source import Source
 from pertinent.data.splits import SPLITS
+from pertinent.data.wands import read_wands
 from pertinent.errors import DataError
 
 # A count of what the rules did -> what to say of it where it is not 0.
@@ -151,6 +152,7 @@ def _read(config: DataConfig, scratch: Path) -> Source:
         "esci": read_esci,
         "cxc": read_cxc,
         "msrd": read_msrd,
+        "wands": read_wands,
         "folder": read_folder,
     }
     return readers[config.reader](config.path, config)

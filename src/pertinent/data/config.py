@@ -106,7 +106,7 @@ class DetectConfig(Config):
 class DataConfig(Config):
     """What the data stage reads and how it splits it."""
 
-    reader: Literal["folder", "homedepot", "esci", "cxc", "msrd", "pinboard"] = Field(
+    reader: Literal["folder", "homedepot", "esci", "cxc", "msrd", "wands", "pinboard"] = Field(
         default="folder", description="what lies at `path`"
     )
     path: Path | None = Field(default=None, description="source folder; Pinboard needs none")

@@ -15,6 +15,7 @@ from pertinent.data.esci import EXAMPLES, SMALL_PRODUCTS
 from pertinent.data.folder import ITEM_COLUMNS, read_description
 from pertinent.data.profile import Column, as_texts, profile_folder
 from pertinent.data.roles import MAX_GRADES, Mapped, assign_roles
+from pertinent.data.wands import is_wands
 from pertinent.errors import DataError
 
 # Worst first; a set of grade values all found in one line is ordered by it.
@@ -103,6 +104,8 @@ def _run_name(folder: str) -> str:
 def _known_set(folder: Path) -> str | None:
     if (folder / EXAMPLES).is_file() or any((folder / f"{SMALL_PRODUCTS}{z}").is_file() for z in ("", ".gz")):
         return "esci"
+    if is_wands(folder):
+        return "wands"
     return "homedepot" if (folder / "df_color_processed.csv.gz").is_file() else None
 
 

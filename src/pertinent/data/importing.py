@@ -13,7 +13,7 @@ from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_parquet
 from pertinent.types import StageResult
 
-ImportName = Literal["homedepot", "esci", "cxc", "msrd", "pinboard"]
+ImportName = Literal["homedepot", "esci", "cxc", "msrd", "wands", "pinboard"]
 
 
 def import_dataset(

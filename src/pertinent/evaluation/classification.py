@@ -54,16 +54,22 @@ def weighted_auroc(weights: Floats, positive: NDArray[np.bool_], tie_starts: Int
     """
     if positive.size == 0:
         return np.full(weights.shape[0], np.nan)
-    hits = weights * positive
-    misses = weights - hits
-    if tie_starts.size < positive.size:
-        hits = np.add.reduceat(hits, tie_starts, axis=1)
-        misses = np.add.reduceat(misses, tie_starts, axis=1)
+    hits, misses = auroc_parts(weights, positive, tie_starts)
     below = np.cumsum(misses, axis=1)
     total = hits.sum(axis=1) * below[:, -1]
     below -= 0.5 * misses
     area = np.einsum("bg,bg->b", hits, below)
     return _divide(area, total, total > 0)
+
+
+def auroc_parts(weights: Floats, positive: NDArray[np.bool_], tie_starts: Ints) -> tuple[Floats, Floats]:
+    """(B, G) float64 each: the weight of the positives and of the negatives in each group of equal scores."""
+    hits = weights * positive
+    misses = weights - hits
+    if tie_starts.size < positive.size:
+        hits = np.add.reduceat(hits, tie_starts, axis=1)
+        misses = np.add.reduceat(misses, tie_starts, axis=1)
+    return hits, misses
 
 
 def mean_auroc(grades: ArrayLike, probs: ArrayLike) -> float:
@@ -99,6 +105,21 @@ def accuracy(grades: ArrayLike, predicted: ArrayLike) -> float | None:
 def within_1(grades: ArrayLike, predicted: ArrayLike) -> float | None:
     """Share of pairs whose predicted grade is at most one grade off; None for no pair."""
     return _single(ratio_of(_total(accuracy_terms(*_grades(grades, predicted), tolerance=1))))
+
+
+def f1_terms(grades: Ints, predicted: Ints, grade: int) -> Floats:
+    """(N, 2): pairs judged and predicted to be ``grade`` counted twice, and judged so plus predicted so."""
+    judged, given = grades == grade, predicted == grade
+    return np.stack([2.0 * (judged & given), judged.astype(np.float64) + given], axis=1)
+
+
+def f1_scores(grades: ArrayLike, predicted: ArrayLike, n_grades: int) -> list[float | None]:
+    """F1 of each stored grade, lowest first; None for a grade that is neither judged nor predicted.
+
+    Oracle: scikit-learn f1_score(average=None) (tests/).
+    """
+    judged, given = _grades(grades, predicted)
+    return [_single(ratio_of(_total(f1_terms(judged, given, grade)))) for grade in range(n_grades)]
 
 
 def kappa_terms(grades: Ints, predicted: Ints) -> Floats:
@@ -189,16 +210,34 @@ def confusion_matrix(grades: ArrayLike, predicted: ArrayLike, n_grades: int) -> 
     return np.bincount(judged * n_grades + given, minlength=n_grades**2).reshape(n_grades, n_grades)
 
 
-def log_loss(grades: ArrayLike, probs: ArrayLike) -> float | None:
-    """Mean negative natural logarithm of the judged grade's probability, in nats; None for no pair.
+def log_loss_terms(grades: Ints, probs: Floats) -> Floats:
+    """(N, 2): negative natural logarithm of the judged grade's probability, in nats, and 1.
 
-    grades: (N,), stored. probs: (N, n). A probability below 2.2e-16 counts as that, as in scikit-learn's log_loss.
+    A probability below 2.2e-16 counts as that, as in scikit-learn's log_loss.
+    """
+    chosen = np.maximum(probs[np.arange(grades.size), grades], np.finfo(np.float64).eps)
+    return np.stack([-np.log(chosen), np.ones(grades.size)], axis=1)
+
+
+def log_loss(grades: ArrayLike, probs: ArrayLike) -> float | None:
+    """Mean of ``log_loss_terms``; None for no pair. grades: (N,), stored. probs: (N, n)."""
+    judged, wide = np.asarray(grades, dtype=np.int64), np.asarray(probs, dtype=np.float64)
+    return _single(ratio_of(_total(log_loss_terms(judged, wide))))
+
+
+def brier_terms(grades: Ints, probs: Floats) -> Floats:
+    """(N, 2): squared difference of the probabilities from those of certainty, summed over grades, and 1."""
+    chosen = probs[np.arange(grades.size), grades]
+    return np.stack([np.square(probs).sum(axis=1) - 2 * chosen + 1, np.ones(grades.size)], axis=1)
+
+
+def brier(grades: ArrayLike, probs: ArrayLike) -> float | None:
+    """Mean of ``brier_terms``, in 0-2; None for no pair. grades: (N,), stored. probs: (N, n).
+
+    Source: Brier 1950. Oracle: scikit-learn brier_score_loss(scale_by_half=False) (tests/).
     """
     judged, wide = np.asarray(grades, dtype=np.int64), np.asarray(probs, dtype=np.float64)
-    if judged.size == 0:
-        return None
-    chosen = wide[np.arange(judged.size), judged]
-    return float(-np.log(np.maximum(chosen, np.finfo(np.float64).eps)).mean())
+    return _single(ratio_of(_total(brier_terms(judged, wide))))
 
 
 def _divide(numerator: Floats, denominator: Floats, defined: NDArray[np.bool_]) -> Floats:

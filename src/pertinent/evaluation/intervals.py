@@ -1,112 +1,46 @@
-"""Bootstrap over queries: a resample weighs every query by the times it was drawn, and a statistic is computed anew.
+"""95% intervals of statistics of judged pairs: a bootstrap over queries, and the sandwich (delta method) by query.
+
+Both are corrected for few queries and for skewness; by simulation each covers 93-97% on 100 queries (tests/).
 
 Queries are drawn, not pairs, since pairs of one query are alike. Resamples depend only on the seed and the number of
 queries, so two systems measured with one seed are measured on the same resamples.
 
 Cost for B resamples: B x Q for the weights, B x Q x few for a sum over queries, and B x N for one AUROC, which sorts
-once and then takes about 6 ns a pair and resample: 10,000 pairs and 1,000 resamples take about 0.06 s.
+once and then takes about 6 ns a pair and resample: 10,000 pairs and 1,000 resamples take about 0.06 s. The sandwich
+costs one pass over the pairs, so it is the one for millions of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from pertinent.errors import DataError
-from pertinent.evaluation.classification import ratio_of, weighted_auroc
-from pertinent.evaluation.metrics import PerQuery
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pertinent.evaluation.statistics import Floats, Statistic, value_of
 
 RESAMPLES = 1000
 LEVEL = 0.95
-# float64 cells worked on at once: 256 KiB stay in the cache of one core; 2 MiB took three times as long.
+Interval = tuple[float, float]
+Method = Literal["bootstrap", "analytic"]
+# float64 cells of weights drawn at once.
 _CELLS = 1 << 15
 
 
-class Statistic(Protocol):
-    """A number computed from judged pairs under a weight for each query."""
-
-    @property
-    def n_queries(self) -> int:
-        """Number of queries, Q."""
-
-    def under(self, weights: Floats) -> Floats:
-        """The statistic under each row of ``weights`` (B, Q): (B,) float64, NaN where it is undefined."""
-
-
-@dataclass(frozen=True)
-class Summed:
-    """A formula over sums of per-query terms.
-
-    sums: (Q, m) float64. formula: (B, m) -> (B,), NaN where undefined.
-    """
-
-    sums: Floats
-    formula: Callable[[Floats], Floats]
-
-    @classmethod
-    def of_pairs(cls, queries: Ints, n_queries: int, terms: Floats, formula: Callable[[Floats], Floats]) -> Summed:
-        """From terms of pairs, (N, m), and the query of each pair, (N,) in 0..n_queries-1."""
-        columns = [np.bincount(queries, weights=column, minlength=n_queries) for column in terms.T]
-        return cls(np.stack(columns, axis=1), formula)
-
-    @classmethod
-    def mean_of(cls, per_query: PerQuery) -> Summed:
-        """The weighted mean of a metric over the queries that count."""
-        values = np.where(per_query.weights > 0, per_query.values, 0.0)
-        return cls(np.stack([values * per_query.weights, per_query.weights], axis=1), ratio_of)
-
-    @property
-    def n_queries(self) -> int:
-        """Number of queries, Q."""
-        return len(self.sums)
-
-    def under(self, weights: Floats) -> Floats:
-        """The formula of the weighted sums; see Statistic."""
-        return self.formula(weights @ self.sums)
-
-
-@dataclass(frozen=True)
-class PooledAuroc:
-    """AUROC over all pairs of all queries; a pair has the weight of its query.
-
-    queries: (N,) int64 and positive: (N,) bool, of pairs sorted by score. tie_starts: (G,) int64.
-    """
-
-    queries: Ints
-    positive: NDArray[np.bool_]
-    tie_starts: Ints
-    n_queries: int
-
-    @classmethod
-    def of(cls, queries: Ints, n_queries: int, positive: NDArray[np.bool_], scores: Floats) -> PooledAuroc:
-        """Sort pairs by score, once. queries: (N,) in 0..n_queries-1; positive, scores: (N,)."""
-        order = np.argsort(scores, kind="stable")
-        ranked = scores[order]
-        changed = np.ones(ranked.size, dtype=bool)
-        changed[1:] = ranked[1:] != ranked[:-1]
-        return cls(queries[order], positive[order], np.flatnonzero(changed), n_queries)
-
-    def under(self, weights: Floats) -> Floats:
-        """AUROC under each row of query weights; see Statistic."""
-        rows = max(1, _CELLS // max(self.queries.size, 1))
-        parts = [
-            weighted_auroc(np.take(weights[start : start + rows], self.queries, axis=1), self.positive, self.tie_starts)
-            for start in range(0, weights.shape[0], rows)
-        ]
-        return np.concatenate(parts)
-
-
-def value_of(statistic: Statistic) -> float | None:
-    """The statistic of the data as they are; None where it is undefined."""
-    value = float(statistic.under(np.ones((1, statistic.n_queries)))[0])
-    return value if np.isfinite(value) else None
+def intervals_of(
+    statistics: Mapping[str, Statistic], *, method: Method = "bootstrap", resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Interval | None]:
+    """A 95% interval of every statistic by name, None where it has none; the bootstrap's are on the same resamples."""
+    if method == "analytic":
+        return {name: analytic_interval(statistic) for name, statistic in statistics.items()}
+    drawn = bootstrap(statistics, resamples=resamples, seed=seed)
+    return {
+        name: bootstrap_interval(drawn[name], value_of(statistic), statistic.influence(), statistic.counted)
+        for name, statistic in statistics.items()
+    }
 
 
 def resample_weights(n_queries: int, resamples: int, seed: int) -> Iterator[Floats]:
@@ -140,51 +74,89 @@ def bootstrap(statistics: Mapping[str, Statistic], *, resamples: int = RESAMPLES
     return {name: np.concatenate(parts) for name, parts in drawn.items()}
 
 
-def percentile_interval(drawn: ArrayLike, level: float = LEVEL) -> tuple[float, float] | None:
+def percentile_interval(drawn: ArrayLike, level: float = LEVEL) -> Interval | None:
     """The middle ``level`` of the resampled values, linearly interpolated.
 
     None where no value was drawn or the statistic is undefined in over 5% of the resamples: the interval of the rest
     would be too narrow. Source: Efron 1979, doi:10.1214/aos/1176344552 (percentile method).
     """
-    values = np.asarray(drawn, dtype=np.float64)
-    defined = values[np.isfinite(values)]
-    if defined.size == 0 or defined.size < 0.95 * values.size:
+    values = _defined(drawn)
+    if values is None:
         return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """Statistic of one system less that of another, on the same queries.
+def bootstrap_interval(
+    drawn: ArrayLike, value: float | None, influence: Floats, counted: ArrayLike, level: float = LEVEL
+) -> Interval | None:
+    """The percentile interval with its ends moved for bias, skewness and few queries.
 
-    difference: None where either is undefined. interval: 95%, None where undefined. share_not_better: share of
-    resamples whose difference is <= 0 (a one-sided p-value of sorts), None where undefined.
+    drawn: (B,) resampled values. value: of the data. influence, counted: (Q,), see Statistic. It is the bias-corrected
+    accelerated interval (Efron 1987, doi:10.1080/01621459.1987.10478410), the acceleration from the influence, with the
+    normal quantile replaced by that of a Student's t (Hesterberg 2015, doi:10.1080/00031305.2015.1089789): on 40 queries
+    the plain one covers 91% for a metric near its end. Where the value lies outside the plain one, as ECE's may, no
+    correction is defined and that one is given. None where percentile_interval is None, or under two queries.
     """
+    plain, n = percentile_interval(drawn, level), int(np.sum(counted))
+    if plain is None or n < 2:
+        return None
+    values = _defined(drawn)
+    if value is None or values is None or not plain[0] < value < plain[1] or not np.isfinite(influence).all():
+        return plain
+    bias = float(stats.norm.ppf(np.mean(values < value) + 0.5 * np.mean(values == value)))
+    acceleration = _skewness(influence, n) / (6 * np.sqrt(n))
+    reach = np.sqrt(n / (n - 1)) * float(stats.t.ppf((1 + level) / 2, n - 1))
+    tails = [_moved(bias, acceleration, end) for end in (-reach, reach)]
+    low, high = np.quantile(values, tails)
+    return float(low), float(high)
 
-    difference: float | None
-    interval: tuple[float, float] | None
-    share_not_better: float | None
+
+def _moved(bias: float, acceleration: float, end: float) -> float:
+    shifted = bias + end
+    left = 1 - acceleration * shifted
+    if left <= 0:  # an end beyond all that was drawn
+        return 0.0 if end < 0 else 1.0
+    return float(stats.norm.cdf(bias + shifted / left))
 
 
-def paired_difference(
-    system: Statistic, baseline: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
-) -> PairedDifference:
-    """How much ``system`` is above ``baseline``, both recomputed on the same resamples of queries.
+def _defined(drawn: ArrayLike) -> Floats | None:
+    values = np.asarray(drawn, dtype=np.float64)
+    defined = values[np.isfinite(values)]
+    return None if defined.size == 0 or defined.size < 0.95 * values.size else defined
 
-    Far narrower than the difference of two intervals, since easy and hard queries are so for both systems.
-    With fewer than two queries only the difference is given. Raises DataError if the numbers of queries differ.
+
+def _skewness(influence: Floats, n: int) -> float:
+    """Of the influences of the n queries that count, whose mean is 0."""
+    square = float(np.sum(influence**2)) / n
+    return float(np.sum(influence**3)) / n / square**1.5 if square > 0 else 0.0
+
+
+def standard_error(influence: Floats, counted: ArrayLike) -> float | None:
+    """Of a statistic, or of a difference of two, from its influence by query; None under two queries.
+
+    influence: (Q,), see Statistic. counted: (Q,) bool. Of a mean over queries it is the textbook one. Elsewhere it is the
+    clustered sandwich of the delta method, with the factor n / (n - 1). Source: Liang and Zeger 1986,
+    doi:10.1093/biomet/73.1.13.
     """
-    if system.n_queries != baseline.n_queries:
-        raise DataError(f"paired difference: {system.n_queries} queries against {baseline.n_queries}")
-    values = value_of(system), value_of(baseline)
-    if values[0] is None or values[1] is None:
-        return PairedDifference(None, None, None)
-    difference = values[0] - values[1]
-    if system.n_queries < 2:
-        return PairedDifference(difference, None, None)
-    drawn = bootstrap({"system": system, "baseline": baseline}, resamples=resamples, seed=seed)
-    gaps = drawn["system"] - drawn["baseline"]
-    interval = percentile_interval(gaps)
-    share = None if interval is None else float((gaps[np.isfinite(gaps)] <= 0).mean())
-    return PairedDifference(difference, interval, share)
+    n = int(np.sum(counted))
+    if n < 2 or not np.isfinite(influence).all():
+        return None
+    return float(np.sqrt(n / (n - 1) * np.sum(influence**2)))
+
+
+def analytic_interval(statistic: Statistic, level: float = LEVEL) -> Interval | None:
+    """The value and the Student's t quantiles of its standard error, moved for skewness; None where it is undefined.
+
+    The skewness of the influences moves both ends, away from the end of the range for a metric near it, by no more than
+    half of the plain reach: Johnson 1978, doi:10.1080/01621459.1978.10480051. It may reach beyond the metric's range.
+    """
+    value, counted = value_of(statistic), statistic.counted
+    influence, n = statistic.influence(), int(counted.sum())
+    error = standard_error(influence, counted)
+    if value is None or error is None:
+        return None
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    moved = _skewness(influence, n) * (2 * quantile**2 + 1) / (6 * np.sqrt(n))
+    moved = float(np.clip(moved, -quantile / 2, quantile / 2))
+    return value + error * (moved - quantile), value + error * (moved + quantile)

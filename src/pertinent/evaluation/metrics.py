@@ -1,8 +1,9 @@
-"""Ranking metrics of all queries at once. NumPy only: knows nothing of models, files or config.
+"""Ranking metrics of graded relevance, of all queries at once. NumPy only: knows nothing of models, files or config.
 
-Judgments are validated once, a system's scores rank them once, and every metric reads that ranking. Unjudged items
-are left out (a condensed list). Items with equal scores share the mean gain of the ranks they cover, also where the
-cutoff falls among them: the metric is then the mean over all ways to break the ties.
+Judgments are validated once, a system's scores rank them once, and every metric, here and in ``binary``, reads that
+ranking. ``rank`` orders the judged items alone (a condensed list); ``rank_retrieved`` orders what a run retrieved. Items
+with equal scores share the mean gain of the ranks they cover, also where the cutoff falls among them: every metric is
+then its mean over all ways to break the ties.
 """
 
 from __future__ import annotations
@@ -61,10 +62,11 @@ class Judgments:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Judged pairs sorted by query, then by score from high to low; make one with ``rank``.
+    """Ranked pairs, sorted by query, then by score from high to low; make one with ``rank`` or ``rank_retrieved``.
 
     queries, grades, positions: (N,) int64, in ranked order; the position within the query counts from 0.
-    tie_starts: (G,) int64, where each group of equal scores within a query begins.
+    tie_starts: (G,) int64, where each group of equal scores within a query begins. judgments: of which the ideal, the
+    number of relevant items and the queries are taken, ranked or not.
     """
 
     judgments: Judgments
@@ -72,6 +74,16 @@ class Ranking:
     grades: NDArray[np.int64]
     positions: NDArray[np.int64]
     tie_starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, judgments: Judgments, queries: NDArray[np.int64], grades: NDArray[np.int64], scores: Any) -> Ranking:
+        """Sort pairs once. queries: (N,) in 0..judgments.n_queries-1. grades: (N,) stored. scores: (N,) finite."""
+        order = np.lexsort((-scores, queries))
+        queries, scores = queries[order], scores[order]
+        query_starts = _starts(queries)
+        sizes = np.diff(query_starts, append=queries.size)
+        positions = np.arange(queries.size) - np.repeat(query_starts, sizes)
+        return cls(judgments, queries, grades[order], positions, _starts(queries, scores))
 
     @cached_property
     def tie_sizes(self) -> NDArray[np.int64]:
@@ -122,13 +134,20 @@ def rank(judgments: Judgments, scores: ArrayLike, system: str = "scores") -> Ran
     Raises DataError if the shape differs or a score is not finite. Cost: one sort of N pairs.
     """
     found = finite_scores(scores, judgments.queries.shape, system)
-    order = np.lexsort((-found, judgments.queries))
-    queries, found = judgments.queries[order], found[order]
-    query_starts = _starts(queries)
-    sizes = np.diff(query_starts, append=queries.size)
-    positions = np.arange(queries.size) - np.repeat(query_starts, sizes)
-    tie_starts = _starts(queries, found)
-    return Ranking(judgments, queries, judgments.grades[order], positions, tie_starts)
+    return Ranking.of(judgments, judgments.queries, judgments.grades, found)
+
+
+def rank_retrieved(
+    judgments: Judgments, queries: ArrayLike, grades: ArrayLike, scores: ArrayLike, system: str = "scores"
+) -> Ranking:
+    """Rank what a run retrieved: an item without a judgment keeps its place, with the lowest grade.
+
+    queries: (N,) the judged query of each retrieved item, 0..judgments.n_queries-1. grades: (N,) stored, -1 where the
+    item is not judged. scores: (N,) finite. A judged item that is not retrieved has no rank, yet is part of the ideal.
+    """
+    of_query, judged = np.asarray(queries, dtype=np.int64), np.asarray(grades, dtype=np.int64)
+    found = finite_scores(scores, of_query.shape, system)
+    return Ranking.of(judgments, of_query, np.maximum(judged, 0), found)
 
 
 def finite_scores(scores: ArrayLike, shape: tuple[int, ...], system: str) -> NDArray[np.float64]:
@@ -165,18 +184,6 @@ def sdcg(ranking: Ranking, k: int, gain: Gain = "exponential") -> PerQuery:
     return _normalised(_dcg(ranking, k, gain), ideal)
 
 
-def precision(ranking: Ranking, k: int) -> PerQuery:
-    """Share of the top ``k`` items that are relevant, over the queries with at least ``k`` judged items.
-
-    Relevant is a grade of ``relevant_grade(n)`` and up: L4 and L5 of five. Ties share their mean relevance.
-    """
-    judgments = ranking.judgments
-    relevant = (ranking.grades >= relevant_grade(judgments.n_grades)).astype(np.float64)
-    found = _sum_of_top(ranking, relevant, np.ones(k))
-    enough = judgments.grade_counts.sum(axis=1) >= k
-    return PerQuery(np.where(enough, found / k, np.nan), enough.astype(np.float64))
-
-
 def relevant_grade(n_grades: int) -> int:
     """Lowest stored grade that counts as relevant: the top two grades, only the top one of a scale of two."""
     return max(n_grades - 2, 1)
@@ -187,6 +194,7 @@ def pair_accuracy(ranking: Ranking) -> PerQuery:
 
     Equal scores count half. The weight of a query is its number of such pairs, so ``mean`` is pooled over the pairs
     of all queries: a long list counts more than a short one. Queries whose items all have one grade are left out.
+    ranking: by ``rank``, of every judged item.
     """
     judgments = ranking.judgments
     right = np.zeros(judgments.n_queries)
@@ -201,7 +209,7 @@ def pair_accuracy(ranking: Ranking) -> PerQuery:
         right += np.bincount(tie_queries, weights=n_here * (n_below + 0.5 * n_tied), minlength=right.size)
     counts = judgments.grade_counts.astype(np.float64)
     n_pairs = (counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)) / 2
-    return PerQuery(_divide(right, n_pairs), n_pairs)
+    return PerQuery(divide(right, n_pairs), n_pairs)
 
 
 def _starts(*keys: NDArray[Any]) -> NDArray[np.int64]:
@@ -223,10 +231,10 @@ def _discounts(k: int) -> NDArray[np.float64]:
 
 
 def _dcg(ranking: Ranking, k: int, gain: Gain) -> NDArray[np.float64]:
-    return _sum_of_top(ranking, _GAINS[gain](ranking.grades), _discounts(k))
+    return sum_of_top(ranking, _GAINS[gain](ranking.grades), _discounts(k))
 
 
-def _sum_of_top(ranking: Ranking, gains: NDArray[np.float64], discounts: NDArray[np.float64]) -> NDArray[np.float64]:
+def sum_of_top(ranking: Ranking, gains: NDArray[np.float64], discounts: NDArray[np.float64]) -> NDArray[np.float64]:
     """(Q,) float64: for each query, the sum over ranks of shared gain times discount."""
     top = np.flatnonzero(ranking.positions < discounts.size)
     weights = ranking.share_ties(gains)[top] * discounts[ranking.positions[top]]
@@ -249,10 +257,11 @@ def _ideal_dcg(judgments: Judgments, k: int, gain: Gain) -> NDArray[np.float64]:
 
 def _normalised(dcg: NDArray[np.float64], ideal: NDArray[np.float64]) -> PerQuery:
     # The minimum removes rounding only (1 + 2e-16 for a perfect ranking): no ranking beats the ideal.
-    return PerQuery(np.minimum(_divide(dcg, ideal), 1.0), (ideal > 0).astype(np.float64))
+    return PerQuery(np.minimum(divide(dcg, ideal), 1.0), (ideal > 0).astype(np.float64))
 
 
-def _divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+def divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The quotient, NaN where the denominator is not above 0."""
     quotient = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient

@@ -1,8 +1,9 @@
-"""One system's columns of a scores frame, checked, and the statistics that measure it."""
+"""One system's columns of a scores frame, checked, and what every measure reads of it: orders that are sorted once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,8 @@ from pertinent.errors import DataError
 from pertinent.evaluation import classification, metrics
 from pertinent.evaluation.calibration import MonotoneMap
 from pertinent.evaluation.classification import Floats, Ints
-from pertinent.evaluation.intervals import PooledAuroc, Statistic, Summed
-from pertinent.evaluation.metrics import Judgments
+from pertinent.evaluation.metrics import Judgments, Ranking, rank, rank_retrieved
+from pertinent.evaluation.pooled import SortedPairs
 from pertinent.types import Scale
 
 
@@ -45,11 +46,114 @@ class SystemScores:
         return self.probs[np.arange(self.predicted.size), self.predicted]
 
 
-def metric_names(n_grades: int) -> tuple[str, ...]:
-    """The measured metrics in the order of a table: ``accuracy, auroc_2+ .. auroc_n+, pair_accuracy, ..., ece``."""
-    thresholds = tuple(f"auroc_{shown}+" for shown in range(2, n_grades + 1))
-    rest = ("pair_accuracy", "ndcg@10", "ndcg@20", "sdcg@20", "precision@8", "qwk", "within_1", "ece")
-    return ("accuracy", *thresholds, *rest)
+@dataclass(frozen=True)
+class Retrieved:
+    """What a run retrieved for the judged queries, judged or not.
+
+    queries: (M,) int64, in 0..n_queries-1 of the judgments. rows: (M,) int64, the row of the judged pair, -1 where the
+    item is not judged. scores: (M,) float64.
+    """
+
+    queries: Ints
+    rows: Ints
+    scores: Floats
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One system on judged pairs, with every order that its measures need, each sorted once and when first asked for.
+
+    system: a score for each judged pair. retrieved: None where that is all there is; of a run, its lists, by which the
+    measures of a ranking go, while those of pairs go by ``system``.
+    """
+
+    judgments: Judgments
+    system: SystemScores
+    retrieved: Retrieved | None = None
+
+    @cached_property
+    def judged(self) -> Ranking:
+        """Every judged item, ranked."""
+        return rank(self.judgments, self.system.scores, self.system.name)
+
+    def ranking(self, judged_only: bool) -> Ranking:
+        """The ranked lists, with unjudged items in place at the lowest grade, or without them (a condensed list)."""
+        if self.retrieved is None:
+            return self.judged
+        return self._condensed if judged_only else self._whole
+
+    @cached_property
+    def _whole(self) -> Ranking:
+        assert self.retrieved is not None
+        found = self.retrieved
+        return rank_retrieved(self.judgments, found.queries, self.retrieved_grades, found.scores, self.system.name)
+
+    @cached_property
+    def _condensed(self) -> Ranking:
+        assert self.retrieved is not None
+        found, kept = self.retrieved, self.retrieved.rows >= 0
+        grades = self.retrieved_grades[kept]
+        return rank_retrieved(self.judgments, found.queries[kept], grades, found.scores[kept], self.system.name)
+
+    @property
+    def retrieved_grades(self) -> Ints:
+        """(M,) int64: stored grade of each retrieved item, -1 where it is not judged."""
+        assert self.retrieved is not None
+        rows = self.retrieved.rows
+        grades: Ints = np.where(rows >= 0, self.judgments.grades[rows] if self.judgments.grades.size else -1, -1)
+        return grades
+
+    def sorted_by(self, threshold: int) -> SortedPairs:
+        """Pairs in the order of P(grade >= threshold) where the system gives it, else of its score.
+
+        threshold: stored, 1..n-1.
+        """
+        return self._orders[threshold if self._has_own else 0]
+
+    @property
+    def _has_own(self) -> bool:
+        return self.system.own_probs and self.system.probs is not None
+
+    @cached_property
+    def _orders(self) -> dict[int, SortedPairs]:
+        judgments = self.judgments
+        if not self._has_own:
+            return {0: SortedPairs.of(judgments.queries, judgments.n_queries, self.system.scores)}
+        assert self.system.probs is not None
+        own = classification.at_least(self.system.probs)
+        return {
+            k: SortedPairs.of(judgments.queries, judgments.n_queries, own[:, k - 1])
+            for k in range(1, judgments.n_grades)
+        }
+
+    @property
+    def predicted(self) -> Ints:
+        """(N,) int64: the predicted grade of each judged pair, of a system that has grades."""
+        assert self.system.predicted is not None
+        return self.system.predicted
+
+    @property
+    def probs(self) -> Floats:
+        """(N, n) float64: the grade probabilities of each judged pair, of a system that has them."""
+        assert self.system.probs is not None
+        return self.system.probs
+
+    def take(self, rows: NDArray[np.int64], *, whole_queries: bool = True) -> Scored:
+        """The same system on some of the judged pairs.
+
+        whole_queries: whether ``rows`` are all pairs of their queries; else the lists keep only items among the rows.
+        """
+        queries = np.unique(self.judgments.queries[rows])
+        part = Judgments.of(self.judgments.queries[rows], self.judgments.grades[rows], self.judgments.n_grades)
+        found = self.retrieved
+        if found is not None:
+            new_row = np.full(self.judgments.queries.size + 1, -1)  # the last stands for -1: not judged
+            new_row[rows] = np.arange(rows.size)
+            new_query = np.full(self.judgments.n_queries, -1)
+            new_query[queries] = np.arange(queries.size)
+            kept = (new_query[found.queries] >= 0) & ((new_row[found.rows] >= 0) | ((found.rows < 0) & whole_queries))
+            found = Retrieved(new_query[found.queries[kept]], new_row[found.rows[kept]], found.scores[kept])
+        return Scored(part, self.system.take(rows), found)
 
 
 def read_system(frame: pl.DataFrame, name: str, scale: Scale) -> SystemScores:
@@ -81,63 +185,6 @@ def with_map(system: SystemScores, fitted: MonotoneMap) -> SystemScores:
     """``system`` with the probabilities that the map gives for its scores, and their most likely grade."""
     probs = fitted.probabilities(system.scores)
     return SystemScores(system.name, system.scores, probs, classification.most_likely(probs), False)
-
-
-def statistics_of(judgments: Judgments, system: SystemScores) -> dict[str, Statistic]:
-    """Every metric of one system by name, in the order of ``metric_names``; those of grades only where it has grades.
-
-    AUROC is by P(grade >= k) where the probabilities are the system's own, else by its score.
-    """
-    ranking = metrics.rank(judgments, system.scores, system.name)
-    found: dict[str, Statistic] = {
-        "pair_accuracy": Summed.mean_of(metrics.pair_accuracy(ranking)),
-        "ndcg@10": Summed.mean_of(metrics.ndcg(ranking, 10)),
-        "ndcg@20": Summed.mean_of(metrics.ndcg(ranking, 20)),
-        "sdcg@20": Summed.mean_of(metrics.sdcg(ranking, 20)),
-        "precision@8": Summed.mean_of(metrics.precision(ranking, 8)),
-    }
-    found |= _aurocs(judgments, system)
-    if system.probs is not None:
-        found |= _grade_statistics(judgments, system)
-    return {name: found[name] for name in metric_names(judgments.n_grades) if name in found}
-
-
-def _aurocs(judgments: Judgments, system: SystemScores) -> dict[str, Statistic]:
-    own = classification.at_least(system.probs) if system.own_probs and system.probs is not None else None
-    found: dict[str, Statistic] = {}
-    for k in range(1, judgments.n_grades):
-        by = system.scores if own is None else own[:, k - 1]
-        found[f"auroc_{k + 1}+"] = PooledAuroc.of(judgments.queries, judgments.n_queries, judgments.grades >= k, by)
-    return found
-
-
-def _grade_statistics(judgments: Judgments, system: SystemScores) -> dict[str, Statistic]:
-    grades, predicted = judgments.grades, system.predicted
-    assert predicted is not None
-    terms = {
-        "accuracy": (classification.accuracy_terms(grades, predicted), classification.ratio_of),
-        "within_1": (classification.accuracy_terms(grades, predicted, tolerance=1), classification.ratio_of),
-        "qwk": (classification.kappa_terms(grades, predicted), classification.kappa_of),
-    }
-    found: dict[str, Statistic] = {
-        name: Summed.of_pairs(judgments.queries, judgments.n_queries, values, formula)
-        for name, (values, formula) in terms.items()
-    }
-    found["ece"] = _ece(judgments, system.confidence, predicted == grades)
-    return found
-
-
-def _ece(judgments: Judgments, confidence: Floats, correct: NDArray[np.bool_]) -> Summed:
-    """ECE by query. The bins are those of all pairs, kept under every resample.
-
-    A resample adds noise to the gap of every bin, and ECE takes the gap's size, so the interval lies too high: for a
-    well calibrated system it may not reach down to the value itself.
-    """
-    n_bins = classification.N_BINS
-    cells = judgments.queries * n_bins + classification.equal_mass_bins(confidence)
-    gaps = np.bincount(cells, weights=confidence - correct, minlength=judgments.n_queries * n_bins)
-    counts = judgments.grade_counts.sum(axis=1, dtype=np.float64)
-    return Summed(np.column_stack([gaps.reshape(-1, n_bins), counts]), classification.ece_of)
 
 
 def _numbers(column: pl.Series) -> Floats:

@@ -10,7 +10,10 @@ import polars as pl
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, PertinentError
-from pertinent.evaluation import compare, evaluate, training_prior, with_baselines
+from pertinent.evaluation import evaluate, training_prior, with_baselines
+from pertinent.evaluation.comparison import Settings, differences, with_adjusted
+from pertinent.evaluation.evaluate import read_held_out
+from pertinent.evaluation.measures import stage_measures
 from pertinent.files import write_json, write_parquet
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.evaluate import with_system
@@ -26,10 +29,10 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     """Train the teacher of each config (or take a finished one) and measure all of them on the same pairs.
 
     Systems are called by the configs' names. Writes out/scores.parquet and out/comparison.json, which is returned:
-    the metrics of `evaluate`; under "differences" for each teacher its paired difference from the "reference", the
-    first one, by metric, with a 95% interval; under "failed" the message of each config whose teacher could not be
-    trained, which the others do not wait for. Raises ConfigError when two configs share a name or differ in their data,
-    when a tracker is not installed, or when no teacher could be trained.
+    the metrics of `evaluate`; under "differences" for each teacher its paired difference from the "reference", the first
+    one, by metric: interval, tests by query (p_adjusted by Holm over the teachers) and detectable; under "failed" the
+    message of each config whose teacher could not be trained, which the others do not wait for. Raises ConfigError when
+    two configs share a name or differ in their data, when a tracker is not installed, or when no teacher could be trained.
     """
     names = [config.name for config in configs]
     if len({*names, *_BASELINES}) < len(names) + len(_BASELINES):
@@ -50,15 +53,23 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     scores = _scores(trained, out)
     scale = load_dataset(first.folder / "data").scale
     systems = [*_BASELINES, *seconds]
-    settings = {"resamples": first.evaluation.resamples, "seed": first.seed}
-    document = evaluate(scores, scale, systems=systems, slice_columns=("language",), **settings).metrics
-    document["differences"] = {
-        config.name: {
-            metric: vars(compare(scores, scale, config.name, first.name, metric, resamples=first.evaluation.resamples))
-            for metric in _compared(scale.n_grades)
-        }
-        for config in trained[1:]
+    settings = Settings(first.evaluation.intervals, first.evaluation.resamples, seed=first.seed)
+    document = evaluate(
+        scores,
+        scale,
+        systems=systems,
+        slice_columns=("language",),
+        method=settings.method,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    ).metrics
+    base, *others = read_held_out(scores, scale, list(seconds)).systems
+    measures = {
+        key: measure for key, measure in stage_measures(scale.n_grades).items() if key in _compared(scale.n_grades)
     }
+    found = {each.system.name: differences(each, [base], measures, settings)[first.name] for each in others}
+    with_adjusted(list(found.values()), "holm")
+    document["differences"], document["correction"] = found, "holm"
     document |= {"reference": first.name, "seconds": seconds, "failed": failed}
     write_json(out / "comparison.json", document)
     return document

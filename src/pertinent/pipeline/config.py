@@ -7,11 +7,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pertinent.config import Config, load_config
+from pertinent.captions import CaptionsConfig
+from pertinent.config import Config, load_config, paths_beside
 from pertinent.data.config import DataConfig
 from pertinent.errors import ConfigError
-from pertinent.evaluation.intervals import RESAMPLES
+from pertinent.evaluation.intervals import RESAMPLES, Method
 from pertinent.labelling.config import LabelsConfig
+from pertinent.links import LinksConfig
+from pertinent.mining.config import BoardsConfig, MineConfig
+from pertinent.pipeline.field_stages import PATHS
 from pertinent.student.config import StudentConfig
 from pertinent.teacher.config import TeacherConfig
 from pertinent.text.changes import ChangesConfig
@@ -22,7 +26,14 @@ class EvaluationConfig(Config):
     """How the systems are measured."""
 
     resamples: int = Field(default=RESAMPLES, ge=0, description="bootstrap resamples of queries; 0: no intervals")
-    slices: tuple[str, ...] = Field(default=("language", "query_words"), description="columns to slice by")
+    intervals: Method = Field(
+        default="bootstrap", description="of 95% intervals: bootstrap, or analytic (a sandwich by query) for many pairs"
+    )
+    slices: tuple[str, ...] = Field(
+        default=("language", "query_words"),
+        description="columns to slice by: of the pairs or the items, grade, or query_words, query_popularity, "
+        "item_popularity, item_fields",
+    )
 
 
 class RunConfig(Config):
@@ -32,6 +43,10 @@ class RunConfig(Config):
     output: Path = Field(default=Path("runs"), description="where run folders go; relative to the working folder")
     seed: int = Field(default=0, ge=0, description="of every draw in every stage")
     data: DataConfig
+    captions: CaptionsConfig | None = Field(default=None, description="caption the items' images before the text")
+    boards: BoardsConfig | None = Field(default=None, description="mine board titles before the text")
+    mine: MineConfig | None = Field(default=None, description="mine engaged queries and rates before the text")
+    links: LinksConfig | None = Field(default=None, description="read the pages that items link to before the text")
     text: TextConfig = TextConfig()
     changes: ChangesConfig = ChangesConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -46,7 +61,7 @@ class RunConfig(Config):
 
 
 def load_run_config(file: Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a run's YAML. A relative ``data.path`` is taken from the config file's folder.
+    """Read a run's YAML. Relative paths are taken from the config file's folder.
 
     Raises ConfigError in one line for an unknown key, a wrong value, or an unset ``${VARIABLE}``.
     """
@@ -60,4 +75,5 @@ def load_run_config(file: Path, overrides: Iterable[str] = ()) -> RunConfig:
         if not beside.exists():
             raise ConfigError(f"{file}: data.path: no such folder: {beside}")
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": beside})})
-    return config
+    keys = [f"{section}.{path}" for section, paths in PATHS.items() for path in paths]
+    return paths_beside(config, keys, file.resolve().parent)

@@ -14,11 +14,14 @@ from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
 from pertinent.evaluation.classification import auroc
+from pertinent.evaluation.suspects import suspects, write_suspects
 from pertinent.features.lexical import FIELDS, bm25_scores
 from pertinent.files import write_parquet
+from pertinent.pipeline.agreement import with_agreement
 from pertinent.pipeline.config import EvaluationConfig
 from pertinent.pipeline.differences import with_differences
 from pertinent.pipeline.pairs import read_pairs
+from pertinent.pipeline.slicing import with_slice_columns
 from pertinent.progress import progress
 from pertinent.teacher.backbones import Backbone
 from pertinent.text.item_texts import ItemTexts
@@ -40,7 +43,7 @@ def evaluate_run(
     backbone: Backbone,
     seed: int,
 ) -> StageResult:
-    """Score the dev and test judgments with all six systems; write scores.parquet and the metrics files.
+    """Score the dev and test judgments with all six systems; write scores.parquet, the metrics files and suspects.csv.
 
     bm25 is BM25 on the title, on the body or their sum, whichever has the best dev AUROC. embedding is the cosine of
     the teacher's own encoder before any tuning (``backbone``).
@@ -67,12 +70,25 @@ def evaluate_run(
     scores = scores.with_columns(pl.Series("bm25", bm25), pl.Series("embedding", embedding))
     for name, probs in (("teacher", teacher_probs), ("student", student_probs)):
         scores = with_system(scores, name, probs, scale)
+    scores = with_slice_columns(scores, dataset, config.slices)
     write_parquet(out / "scores.parquet", scores)
-    found = evaluate(scores, scale, systems=SYSTEMS, slice_columns=config.slices, resamples=config.resamples, seed=seed)
-    found = dataclasses.replace(found, metrics=with_differences(found.metrics, scores, scale))
-    write_evaluation(found, out)
-    counts = found.metrics["counts"] | {"bm25_fields": bm25_fields, "embedding": backbone.description}
-    return StageResult(counts)
+    found = evaluate(
+        scores,
+        scale,
+        systems=SYSTEMS,
+        slice_columns=config.slices,
+        method=config.intervals,
+        resamples=config.resamples,
+        seed=seed,
+    )
+    metrics = with_differences(found.metrics, scores, scale)
+    metrics = with_agreement(metrics, scores, dataset.judgments, scale, systems=SYSTEMS)
+    write_evaluation(dataclasses.replace(found, metrics=metrics), out)
+    # The teacher is trained on neither split, so its probabilities of both are out of fold.
+    pairs_and_splits = pairs.select("query", "item_id", "grade", "language", "split")
+    n_suspects = write_suspects(suspects(pairs_and_splits, teacher_probs, scale), out / "suspects.csv")
+    facts = {"bm25_fields": bm25_fields, "embedding": backbone.description, "suspected_judgments": n_suspects}
+    return StageResult(metrics["counts"] | facts)
 
 
 def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], scale: Scale) -> pl.DataFrame:
@@ -108,6 +124,11 @@ def evaluate_scores(table: Path, data: Path, *, resamples: int, seed: int = 0) -
     else:
         scores = with_system(scores, "scores", joined.select(wanted).to_numpy().astype(np.float32), scale)
     return evaluate(scores, scale, systems=["scores"], resamples=resamples, seed=seed).metrics
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether ``folder`` is a data folder, or a run folder that has one."""
+    return any((place / "dataset.json").is_file() for place in (folder, folder / "data"))
 
 
 def _score_columns(table: Path, given: pl.DataFrame, scale: Scale) -> list[str]:

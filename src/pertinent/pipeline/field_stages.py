@@ -34,8 +34,46 @@ class FieldStage:
     inputs: InputsFunction | None = None
 
 
+def _captions() -> FieldStage:
+    from pertinent.captions import caption_inputs, caption_items
+
+    return FieldStage(caption_items, caption_inputs)
+
+
+def _links() -> FieldStage:
+    from pertinent.links import link_inputs, read_links
+
+    return FieldStage(read_links, lambda config, data, *, seed: link_inputs(config, data))
+
+
+def _boards() -> FieldStage:
+    from pertinent.mining.boards import mine_boards
+    from pertinent.pipeline.mine import boards_inputs
+
+    return FieldStage(mine_boards, boards_inputs)
+
+
+def _mine() -> FieldStage:
+    from pertinent.mining.queries import mine_queries
+    from pertinent.pipeline.mine import log_inputs
+
+    return FieldStage(mine_queries, log_inputs)
+
+
 # Section of RunConfig -> how its stage is loaded: imports happen in the function, when a run has the section.
-FIELD_STAGES: dict[str, Callable[[], FieldStage]] = {}
+FIELD_STAGES: dict[str, Callable[[], FieldStage]] = {
+    "captions": _captions,
+    "boards": _boards,
+    "mine": _mine,
+    "links": _links,
+}
+# The paths in each section, which are relative to the config file.
+PATHS = {
+    "captions": ("images.folder", "images.table", "cache", "model"),
+    "boards": ("path",),
+    "mine": ("log.paths",),
+    "links": ("pages.folder", "pages.table", "pages.warc"),
+}
 
 
 def field_stages(config: Config) -> dict[str, Config]:

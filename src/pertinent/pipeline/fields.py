@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pertinent.config import Config, load_config
+from pertinent.config import Config, load_config, paths_beside
 from pertinent.errors import DataError
 from pertinent.files import sha256_of_file
+from pertinent.pipeline.field_stages import PATHS
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.types import StageResult
@@ -21,10 +22,7 @@ def load_fields_config(model: type[C], file: Path, overrides: Iterable[str], pat
 
     A path that is not there is taken from the working folder, where --set or a variable gave it. Raises ConfigError.
     """
-    config = load_config(model, file, overrides)
-    for key in paths:
-        config = _beside(config, key.split("."), file.resolve().parent)
-    return config
+    return paths_beside(load_config(model, file, overrides), paths, file.resolve().parent)
 
 
 def run_captions(
@@ -37,8 +35,7 @@ def run_captions(
     """
     from pertinent.captions import CaptionsConfig, caption_inputs, caption_items
 
-    paths = ("images.folder", "images.table", "cache", "model")
-    config = load_fields_config(CaptionsConfig, file, overrides, paths)
+    config = load_fields_config(CaptionsConfig, file, overrides, PATHS["captions"])
     data = data_folder(data)
     inputs = caption_inputs(config, data, seed=seed)
     return _run(
@@ -50,7 +47,7 @@ def run_links(file: Path, data: Path, out: Path | None = None, *, overrides: Ite
     """Run the links stage of a YAML file, as ``run_captions`` does its own; out: links/ beside the data stage's folder."""
     from pertinent.links import LinksConfig, link_inputs, read_links
 
-    config = load_fields_config(LinksConfig, file, overrides, ("pages.folder", "pages.table", "pages.warc"))
+    config = load_fields_config(LinksConfig, file, overrides, PATHS["links"])
     data = data_folder(data)
     inputs = link_inputs(config, data)
     return _run("links", config, data, out, inputs, 0, lambda folder: read_links(config, data, folder, seed=0))
@@ -83,20 +80,3 @@ def _run(
             name, out, config=config.model_dump(mode="json"), seed=seed, inputs={"data": own, **inputs}, work=work
         )
     return {"folder": str(out), **done}
-
-
-def _beside(config: C, key: list[str], folder: Path) -> C:
-    name, *rest = key
-    value = getattr(config, name)
-    if rest:
-        return config.model_copy(update={name: _beside(value, rest, folder)})
-    if isinstance(value, tuple):
-        return config.model_copy(update={name: tuple(_path_beside(one, folder) for one in value)})
-    return config.model_copy(update={name: _path_beside(value, folder)}) if value is not None else config
-
-
-def _path_beside(value: Path | str, folder: Path) -> Path | str:
-    """The path from ``folder`` where there is something; else as it is. A hub's name stays, where no folder has it."""
-    path = Path(value)
-    there = folder / path
-    return type(value)(there) if not path.is_absolute() and there.exists() else value

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pertinent.config import Config, load_config, overridden, parse_config
-from pertinent.errors import DataError
 from pertinent.files import sha256_of_json
 from pertinent.mining.boards import boards_file, mine_boards
 from pertinent.mining.config import BoardsConfig, MineConfig
 from pertinent.mining.guards import check_fields
 from pertinent.mining.logs import log_files
 from pertinent.mining.queries import mine_queries
+from pertinent.pipeline.fields import data_folder
 from pertinent.pipeline.source import file_hash
 from pertinent.pipeline.stage import read_manifest, run_stage
 
@@ -30,15 +30,12 @@ def mine_log(config: MineConfig, target: Path, out: Path | None = None) -> dict[
     off. Raises DataError where target is neither, and what `mine_queries` raises.
     """
     data = data_folder(target)
-    inputs = {"data": _key(data)}
-    if config.log.paths:
-        inputs["log"] = _hash(log_files(config.log.paths))
     return run_stage(
         "mine",
         out or data.parent / "mined",
         config=config.model_dump(mode="json", exclude=_SPEED),
         seed=SEED,
-        inputs=inputs,
+        inputs={"data": _key(data), **log_inputs(config, data, seed=SEED)},
         work=lambda folder: mine_queries(config, data, folder, seed=SEED),
     )
 
@@ -51,9 +48,19 @@ def mine_board_titles(config: BoardsConfig, target: Path, out: Path | None = Non
         out or data.parent / "boards",
         config=config.model_dump(mode="json", exclude=_SPEED),
         seed=SEED,
-        inputs={"data": _key(data), "boards": _hash([boards_file(config, data)])},
+        inputs={"data": _key(data), **boards_inputs(config, data, seed=SEED)},
         work=lambda folder: mine_boards(config, data, folder, seed=SEED),
     )
+
+
+def log_inputs(config: MineConfig, data: Path, *, seed: int) -> dict[str, str]:
+    """The hash of the log's files for the manifest; of the data stage's own log its key speaks."""
+    return {"log": _hash(log_files(config.log.paths))} if config.log.paths else {}
+
+
+def boards_inputs(config: BoardsConfig, data: Path, *, seed: int) -> dict[str, str]:
+    """The hash of the file of board titles, for the manifest."""
+    return {"boards": _hash([boards_file(config, data)])}
 
 
 def check_mined(fields: Path, target: Path, *, n_folds: int = 5) -> dict[str, Any]:
@@ -67,14 +74,6 @@ def config_of(model: type[C], file: Path | None, overrides: Iterable[str]) -> C:
     if file is not None:
         return load_config(model, file, overrides)
     return parse_config(model, overridden({}, overrides), "--set")
-
-
-def data_folder(target: Path) -> Path:
-    """The data stage's folder of a run folder, or ``target`` itself where it is one."""
-    for folder in (target, target / "data"):
-        if (folder / "dataset.json").is_file():
-            return folder
-    raise DataError(f"{target}: expected a run folder or a data folder (dataset.json), found neither")
 
 
 def _key(data: Path) -> str:

@@ -83,6 +83,42 @@ def metrics_of(n_grades: int) -> tuple[Metric, ...]:
     )
 
 
+def more_metrics_of(n_grades: int) -> tuple[Metric, ...]:
+    """The other metrics of metrics.json, which the report shows in a table of their own."""
+    shown = f"L{main_threshold(n_grades)} and up"
+    return (
+        *(
+            Metric(
+                f"auprc_{k}+",
+                f"AUPRC {k}+",
+                f"Average precision of finding the pairs graded L{k} or higher, pooled over all pairs, ordered as for AUROC; "
+                "by chance it is their share.",
+            )
+            for k in range(2, n_grades + 1)
+        ),
+        *(
+            Metric(f"f1_{k}", f"F1 L{k}", f"Harmonic mean of precision and recall of the predicted grade L{k}.")
+            for k in range(1, n_grades + 1)
+        ),
+        Metric(
+            "log_loss",
+            "Log loss",
+            "Mean negative logarithm, in nats, of the probability given to the human grade. Lower is better.",
+            lower_is_better=True,
+        ),
+        Metric(
+            "brier",
+            "Brier",
+            "Squared difference of the grade probabilities from certainty of the human grade, summed over grades (0 to 2). "
+            "Lower is better.",
+            lower_is_better=True,
+        ),
+        Metric("mrr@10", "MRR@10", f"Mean of 1 / rank of the first item of {shown}, 0 where it is not in the top 10."),
+        Metric("map", "MAP", f"Mean over queries of average precision, relevant being {shown}."),
+        Metric("recall@20", "Recall@20", f"Share of a query's items of {shown} that are in its top 20."),
+    )
+
+
 def _ndcg(k: int) -> Metric:
     return Metric(
         f"ndcg@{k}",

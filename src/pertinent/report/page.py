@@ -14,15 +14,16 @@ import jinja2
 from markupsafe import Markup
 
 from pertinent.errors import DataError
-from pertinent.evaluation.evaluate import MIN_QUERIES
+from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.files import atomic_path, reason_of
-from pertinent.report import making, numbers, plots, probabilities, tables
+from pertinent.report import evidence, making, numbers, plots, probabilities, tables
 from pertinent.report.definitions import (
     FLOORS,
     Metric,
     auroc,
     in_order,
     metrics_of,
+    more_metrics_of,
     slice_name,
     system_definitions,
     system_name,
@@ -79,8 +80,12 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "headline": tables.headline(results, n_grades),
         "has_metrics": bool(results.systems),
         "table": tables.system_table(results, n_grades),
+        "more": tables.more_table(results, n_grades),
         "size": tables.size_of(results),
         "gains": tables.gains(results, n_grades),
+        "differences": evidence.difference_rows(run.metrics, n_grades),
+        "correction": str(run.metrics.get("correction") or "none"),
+        "agreement": evidence.agreement_of(run.metrics),
         "notes": _texts(run.metrics.get("notes")),
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),
@@ -92,7 +97,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "cutoff": CUTOFF,
         "stages": making.stage_rows(run),
         "versions": making.versions(run),
-        "metrics": metrics_of(n_grades),
+        "metrics": (*metrics_of(n_grades), *more_metrics_of(n_grades)),
         "system_definitions": system_definitions(_bm25_fields(run)),
         "files": _links(run, target),
         "system_name": system_name,

@@ -20,6 +20,7 @@ LINKED = (
     "evaluation/scores.parquet",
     "evaluation/reliability.json",
     "evaluation/confusion.json",
+    "evaluation/suspects.csv",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from pertinent.evaluation.evaluate import MIN_QUERIES
+from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.report import numbers
 from pertinent.report.definitions import (
     FLOORS,
@@ -15,6 +15,7 @@ from pertinent.report.definitions import (
     in_order,
     main_threshold,
     metrics_of,
+    more_metrics_of,
     natural_key,
     system_name,
 )
@@ -92,14 +93,26 @@ class SystemTable:
 def system_table(results: Results, n_grades: int) -> SystemTable:
     """The headline table: the six systems of every run, then any others; the metrics of the scale, then any others."""
     known = metrics_of(n_grades)
-    extra = {key for values in results.systems.values() for key in mapping(values)} - {m.key for m in known}
+    elsewhere = {m.key for m in (*known, *more_metrics_of(n_grades))}
+    extra = {key for values in results.systems.values() for key in mapping(values)} - elsewhere
     metrics = (
         *known,
         *(Metric(key, key, "A metric of this run's own.", is_count=key.startswith("n_")) for key in sorted(extra)),
     )
     if size_of(results):  # told once, in the caption
         metrics = tuple(metric for metric in metrics if metric.key not in ("n_queries", "n_pairs"))
-    best = {metric.key: _best_text(results, metric) for metric in metrics if metric in known}
+    return _table(results, metrics, {metric.key for metric in known})
+
+
+def more_table(results: Results, n_grades: int) -> SystemTable:
+    """The metrics that the headline table has no room for, as far as the run has them; without rows where it has none."""
+    there = {key for values in results.systems.values() for key in mapping(values)}
+    metrics = tuple(metric for metric in more_metrics_of(n_grades) if metric.key in there)
+    return _table(results, metrics, there) if metrics else SystemTable((), ())
+
+
+def _table(results: Results, metrics: tuple[Metric, ...], known: Set[str]) -> SystemTable:
+    best = {metric.key: _best_text(results, metric) for metric in metrics if metric.key in known}
     rows = []
     for system in in_order(set(results.systems)):
         cells = []
@@ -226,7 +239,7 @@ def standing(results: Results, metric: Metric, baseline: str) -> Standing:
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One value of a slice column: its size, a cell a system, and where the student stands against each baseline."""
+    """One value of a slice column: its size, a cell a system, where the student stands, and a note where it is too small."""
 
     value: str
     n_queries: Cell
@@ -235,6 +248,7 @@ class SliceRow:
     cells: tuple[Cell, ...]
     standings: tuple[Standing, ...]
     results: Results
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -279,7 +293,8 @@ def _slice_row(value: str, document: Mapping[str, Any], metric: Metric, systems:
     cells = tuple(results.cell(system, metric) for system in systems)
     sizes = (_count(document, "n_queries"), _count(document, "n_pairs"))
     standings = tuple(standing(results, metric, baseline) for baseline in BASELINES)
-    return SliceRow(value, *sizes, is_small, cells, standings, results)
+    note = str(document.get("note") or "")
+    return SliceRow(value, *sizes, is_small, cells, standings, results, note)
 
 
 def _count(document: Mapping[str, Any], key: str) -> Cell:
