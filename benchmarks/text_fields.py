@@ -48,7 +48,8 @@ from pertinent.config import parse_config
 from pertinent.data.build import build_dataset, load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, paired_difference
-from pertinent.evaluation.intervals import PooledAuroc, Statistic
+from pertinent.evaluation.pooled import PooledAuroc
+from pertinent.evaluation.statistics import Statistic
 from pertinent.evaluation.metrics import relevant_grade
 from pertinent.files import cache_folder, read_parquet, write_json, write_parquet
 from pertinent.pipeline import RunConfig, load_run_config
@@ -224,6 +225,20 @@ class Mean:
     def under(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The mean under each row of query weights."""
         return np.asarray(np.mean([part.under(weights) for part in self.parts], axis=0))
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Queries that bear on one of them, (Q,) bool."""
+        return np.any([part.counted for part in self.parts], axis=0)
+
+    def influence(self) -> NDArray[np.float64]:
+        """(Q,) float64: the mean of theirs."""
+        return np.asarray(np.mean([part.influence() for part in self.parts], axis=0))
+
+    def exchanged(self, other: Mean, swaps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean of theirs, each with its counterpart, (B,) float64."""
+        pairs = zip(self.parts, other.parts, strict=True)
+        return np.asarray(np.mean([part.exchanged(its, swaps) for part, its in pairs], axis=0))
 
 
 @dataclass(frozen=True)
