@@ -42,14 +42,21 @@ class HomeDepot:
     max_test_pairs: int | None = None
 
     @classmethod
-    def prepared(cls, max_test_pairs: int | None = None, *, fields: Sequence[str] | None = None) -> HomeDepot:
-        """Make the two stages, or take them where they are up to date. fields: of the item text, the config's if None."""
+    def prepared(
+        cls, max_test_pairs: int | None = None, *, fields: Sequence[str] | None = None, drop_repeats: bool = False
+    ) -> HomeDepot:
+        """Make the two stages, or take them where they are up to date.
+
+        fields: of the item text, the config's if None. drop_repeats: write what fields repeat once.
+        """
         changes = [f"output={cache_folder() / 'benchmarks'}"]
         config = load_run_config(CONFIG, changes)
         if fields is not None:
             kept = [field.model_dump() for field in config.text.fields if field.name in fields]
             changes += [f"name=homedepot-{'-'.join(fields)}", f"text.fields={json.dumps(kept)}"]
-            config = load_run_config(CONFIG, changes)
+        if drop_repeats:
+            changes += ["name=homedepot-repeats-once", "text.drop_repeats=true"]
+        config = load_run_config(CONFIG, changes)
         run_pipeline(config, until="text")
         return cls(config, max_test_pairs)
 

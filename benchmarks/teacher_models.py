@@ -44,7 +44,8 @@ COMPARED = {"epochs": 1, "max_train_rows": 16_000}
 SMALL = {"epochs": 1, "max_train_rows": 4_000}
 SMALL_TEST_PAIRS = 2_000
 # Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
-# Beside these: search/title-only, without brand, colour and material; search/two-members, the mean of e5/0 and e5/1.
+# Beside these: search/title-only, without brand, colour and material; search/repeats-once, what fields repeat written
+# once; search/two-members, the mean of e5/0 and e5/1.
 SEARCH: dict[str, dict[str, Any]] = {
     "none": {},
     "two-epochs": {"epochs": 2},
@@ -120,6 +121,7 @@ class Bench:
         for step, changes in SEARCH.items():
             made[f"search/{step}"] = lambda step=step, changes=changes: self._search(step, changes)  # type: ignore[misc]
         made["search/title-only"] = lambda: self._search("title-only", {}, fields=("title",))
+        made["search/repeats-once"] = lambda: self._search("repeats-once", {}, drop_repeats=True)
         made["search/two-members"] = self._two_members
         for step in ("none", "field-dropout"):
             made[f"titles/{step}"] = lambda step=step: self._on_titles(step)  # type: ignore[misc]
@@ -143,10 +145,17 @@ class Bench:
         homedepot = self._homedepot(max_test_pairs)
         return with_dev_auroc(homedepot.teacher_figures(self._train(homedepot, name, changes, seed)))
 
-    def _search(self, step: str, changes: Mapping[str, Any], fields: Sequence[str] | None = None) -> dict[str, Any]:
+    def _search(
+        self,
+        step: str,
+        changes: Mapping[str, Any],
+        *,
+        fields: Sequence[str] | None = None,
+        drop_repeats: bool = False,
+    ) -> dict[str, Any]:
         """Dev figures alone: what a choice may read."""
-        homedepot = self._homedepot(0, fields)
-        name = f"search-{step}" if changes or fields else "e5"  # without a change it is e5/0
+        homedepot = HomeDepot.prepared(0, fields=fields, drop_repeats=drop_repeats)
+        name = "e5" if step == "none" else f"search-{step}"  # without a change it is e5/0
         return dev_alone(homedepot.teacher_figures(self._train(homedepot, name, {**COMPARED, **changes}, 0)))
 
     def _on_titles(self, step: str) -> dict[str, Any]:

@@ -48,9 +48,9 @@ from pertinent.config import parse_config
 from pertinent.data.build import build_dataset, load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, paired_difference
+from pertinent.evaluation.metrics import relevant_grade
 from pertinent.evaluation.pooled import PooledAuroc
 from pertinent.evaluation.statistics import Statistic
-from pertinent.evaluation.metrics import relevant_grade
 from pertinent.files import cache_folder, read_parquet, write_json, write_parquet
 from pertinent.pipeline import RunConfig, load_run_config
 from pertinent.pipeline.evaluate import with_system
@@ -229,7 +229,7 @@ class Mean:
     @property
     def counted(self) -> NDArray[np.bool_]:
         """Queries that bear on one of them, (Q,) bool."""
-        return np.any([part.counted for part in self.parts], axis=0)
+        return np.asarray(np.any([part.counted for part in self.parts], axis=0), dtype=np.bool_)
 
     def influence(self) -> NDArray[np.float64]:
         """(Q,) float64: the mean of theirs."""
