@@ -7,7 +7,8 @@ import pytest
 import text_fields
 from pertinent.errors import DataError
 from pertinent.evaluation.classification import auroc
-from pertinent.evaluation.intervals import PooledAuroc, value_of
+from pertinent.evaluation.pooled import PooledAuroc
+from pertinent.evaluation.statistics import value_of
 from text_fields import BUDGETS, MISSING, STEPS, Bench, Mean, targets
 
 

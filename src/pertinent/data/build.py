@@ -35,7 +35,7 @@ class Dataset:
     generated: bool
     note: str
     licence: str
-    split_rule: SplitRule | None
+    split_rule: SplitRule | None = None
 
 
 def build_dataset(config: DataConfig, out: Path) -> StageResult:
