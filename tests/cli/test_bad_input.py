@@ -126,7 +126,10 @@ def test_a_bundle_from_another_version(fails: Run, tmp_path: Path) -> None:
         (("score", "nowhere"), "expected either a file of pairs or --query, found neither"),
         (("caption", "nowhere.yaml", "."), "nowhere.yaml: no such config file"),
         (("links", "nowhere.yaml", "."), "nowhere.yaml: no such config file"),
-        (("import", "netflix", "-", "out"), "expected one of homedepot, esci, cxc, msrd, pinboard, found netflix"),
+        (
+            ("import", "netflix", "-", "out"),
+            "expected one of homedepot, esci, cxc, msrd, wands, pinboard, found netflix",
+        ),
     ],
 )
 def test_other_wrong_arguments(fails: Run, arguments: tuple[str, ...], expected: str) -> None:

@@ -116,7 +116,7 @@ def test_a_leak_is_refused_with_exit_code_2(pertinent: Command, run_folder: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("queries", "."), "expected a run folder or a data folder (dataset.json), found neither"),
+        (("queries", "."), "expected a data stage's folder or a run folder, found no dataset.json"),
         (("queries", "RUN", "--set", "kk=1"), "--set: unknown key kk; did you mean k?"),
         (("queries", "RUN", "--set", "k"), "--set k: expected KEY=VALUE"),
         (("queries", "RUN", "--log", "gone.csv"), "gone.csv: no such file (the log)"),

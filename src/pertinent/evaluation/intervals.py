@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from pertinent.errors import DataError
 from pertinent.evaluation.statistics import Floats, Statistic, value_of
@@ -104,9 +104,9 @@ def bootstrap_interval(
     values = _defined(drawn)
     if value is None or values is None or not plain[0] < value < plain[1] or not np.isfinite(influence).all():
         return plain
-    bias = float(stats.norm.ppf(np.mean(values < value) + 0.5 * np.mean(values == value)))
+    bias = float(special.ndtri(np.mean(values < value) + 0.5 * np.mean(values == value)))
     acceleration = _skewness(influence, n) / (6 * np.sqrt(n))
-    reach = np.sqrt(n / (n - 1)) * float(stats.t.ppf((1 + level) / 2, n - 1))
+    reach = np.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, (1 + level) / 2))
     tails = [_moved(bias, acceleration, end) for end in (-reach, reach)]
     low, high = np.quantile(values, tails)
     return float(low), float(high)
@@ -117,7 +117,7 @@ def _moved(bias: float, acceleration: float, end: float) -> float:
     left = 1 - acceleration * shifted
     if left <= 0:  # an end beyond all that was drawn
         return 0.0 if end < 0 else 1.0
-    return float(stats.norm.cdf(bias + shifted / left))
+    return float(special.ndtr(bias + shifted / left))
 
 
 def _defined(drawn: ArrayLike) -> Floats | None:
@@ -156,7 +156,7 @@ def analytic_interval(statistic: Statistic, level: float = LEVEL) -> Interval | 
     error = standard_error(influence, counted)
     if value is None or error is None:
         return None
-    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    quantile = float(special.stdtrit(n - 1, (1 + level) / 2))
     moved = _skewness(influence, n) * (2 * quantile**2 + 1) / (6 * np.sqrt(n))
     moved = float(np.clip(moved, -quantile / 2, quantile / 2))
     return value + error * (moved - quantile), value + error * (moved + quantile)
