@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from pertinent.errors import ModelError, PertinentError
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.engines import OnnxEngine, TorchEngine
+from pertinent.teacher.precision import scoring_tokens
 from pertinent.teacher.saving import SETTINGS, Trained, load_network, load_teacher, save_ensemble, save_teacher
 
 QUERIES = ["red sofa", "oak", "", "12 in lamp"]
@@ -232,3 +233,12 @@ def test_an_onnx_form_of_another_network_is_refused(
     load_teacher(saved)
     with pytest.raises(ModelError, match="the stored probe's logits are not reproduced"):
         load_teacher(saved, engine="onnx")
+
+
+def test_a_batch_is_as_large_as_the_device_likes_where_none_is_told(
+    untrained: Callable[..., Trained], tmp_path: Path
+) -> None:
+    save_teacher(untrained(score_batch_tokens=None), tmp_path, "")
+    assert load_teacher(tmp_path, device="cpu").members[0].batch_tokens == scoring_tokens(None, "cpu") == 1024
+    assert scoring_tokens(None, "cuda") == 16_384
+    assert scoring_tokens(96, "cuda") == 96

@@ -99,7 +99,9 @@ class TeacherConfig(Config):
         default="auto", description="auto: bfloat16 where the processor multiplies it in hardware"
     )
     checkpoint_steps: int = Field(default=200, ge=1, description="optimiser steps between checkpoints")
-    score_batch_tokens: int = Field(default=4096, ge=64, description="padded tokens a batch when scoring")
+    score_batch_tokens: int | None = Field(
+        default=None, ge=64, description="padded tokens a batch when scoring; default: 1,024 on a CPU, else 16,384"
+    )
     trackers: tuple[Tracker, ...] = Field(
         default=(), description="what logs the training, in the folder trackers/: tensorboard, mlflow, wandb"
     )

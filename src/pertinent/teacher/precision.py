@@ -21,6 +21,14 @@ def wants_bfloat16(precision: str, device: str) -> bool:
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
+def scoring_tokens(told: int | None, device: str) -> int:
+    """Padded tokens a batch when scoring: ``told``, or what suits the device.
+
+    On a CPU the states of a layer should stay in its caches (benchmarks/LOG.md); an accelerator wants work for its cores.
+    """
+    return told or (1024 if device == "cpu" else 16_384)
+
+
 def hold_in_half(encoder: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
     """Hold the weights of linear layers in half precision, all else in float32: half the memory, the same logits.
 

@@ -34,7 +34,7 @@ from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, TorchEngine, export_onnx
 from pertinent.teacher.model import Member, Teacher, score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
-from pertinent.teacher.precision import wants_bfloat16
+from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
 
 FORMAT = 2
 SETTINGS = "teacher.json"
@@ -54,7 +54,7 @@ class Trained:
     pad_id: int
     calibration: Calibration
     precision: str
-    batch_tokens: int
+    batch_tokens: int | None
     backbone: str
     template: str | None  # of a decoder
 
@@ -170,7 +170,9 @@ def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loade
     runner = _engine(engine, network, folder, str(settings["precision"]), device)
     if engine == "onnx":  # 8-bit integers give other logits
         _check_probe(folder / "onnx", _probe_logits(runner, pairs, pad_id), expected)
-    return _Loaded(Member(runner, pairs, calibration, pad_id, int(settings["batch_tokens"])), n_grades)
+    runs_on = next(runner.network.parameters()).device.type if isinstance(runner, TorchEngine) else "cpu"
+    batch_tokens = scoring_tokens(settings["batch_tokens"], runs_on)
+    return _Loaded(Member(runner, pairs, calibration, pad_id, batch_tokens), n_grades)
 
 
 def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.float64]) -> None:

@@ -32,7 +32,7 @@ from pertinent.teacher.engines import TorchEngine
 from pertinent.teacher.ensemble import describe_ensemble
 from pertinent.teacher.model import score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer, marks_segments
-from pertinent.teacher.precision import wants_bfloat16
+from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
 from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgments, training_rows
 from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
 from pertinent.teacher.trackers import require_trackers
@@ -293,7 +293,8 @@ def _scores_of(
     network: CrossEncoder, ids: list[list[int]], pad_id: int, config: TeacherConfig
 ) -> Callable[[], NDArray[np.float32]]:
     engine = TorchEngine(network, bfloat16=wants_bfloat16(config.precision, _device()))
-    return lambda: score_rows(engine, ids, pad_id, config.score_batch_tokens)
+    batch_tokens = scoring_tokens(config.score_batch_tokens, _device())
+    return lambda: score_rows(engine, ids, pad_id, batch_tokens)
 
 
 def _device() -> str:
