@@ -19,7 +19,7 @@ from pertinent.captions import build as build_module
 from pertinent.captions.model import ModelCaptioner
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError, DataError, ModelError
-from pertinent.pipeline.fields import run_captions
+from pertinent.pipeline.fields import load_fields_config, run_fields
 from pertinent.types import StageResult
 
 COLOURS = ["red", "blue", "green", "orange", "purple", "teal", "gold", "navy", "pink", "grey"]
@@ -388,7 +388,7 @@ def start(config: Path, data: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(config: Path, data: Path, out: Path) -> None:
-    run_captions(config, data, out)
+    run_fields("captions", load_fields_config("captions", CaptionsConfig, config), data, out)
 
 
 def result_of(out: Path) -> dict[str, bytes]:

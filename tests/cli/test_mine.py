@@ -63,7 +63,7 @@ def test_queries_are_mined_beside_the_data_once(pertinent: Command, run_folder: 
     assert code == 0
     assert manifest["counts"]["rows"] == {"seen": 60, "dropped": 20, "kept": 40}
     assert manifest["quarantined"] == {"query is held out (dev or test)": 20}
-    assert sorted(file.name for file in (run_folder / "mined").iterdir()) == [
+    assert sorted(file.name for file in (run_folder / "mine").iterdir()) == [
         "fields.parquet",
         "item_rates.parquet",
         "manifest.json",
@@ -101,8 +101,8 @@ def test_boards_are_found_in_the_dataset_folder_or_named(pertinent: Command, run
 
 def test_a_leak_is_refused_with_exit_code_2(pertinent: Command, run_folder: Path) -> None:
     pertinent("mine", "queries", run_folder)
-    fields = run_folder / "mined" / "fields.parquet"
-    code, found, _ = pertinent("mine", "check", run_folder / "mined", run_folder)
+    fields = run_folder / "mine" / "fields.parquet"
+    code, found, _ = pertinent("mine", "check", run_folder / "mine", run_folder)
     assert (code, found["refused"], found["fields"]) == (0, 0, str(fields))
     leak = [{"query": TEST, "weight": 1.0}]
     planted = pl.read_parquet(fields).with_columns(engaged_queries=pl.lit(leak))

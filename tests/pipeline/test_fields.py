@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from pertinent.captions import CaptionsConfig
 from pertinent.errors import ConfigError, DataError
 from pertinent.files import write_json
 from pertinent.links import LinksConfig
-from pertinent.pipeline.fields import data_folder, load_fields_config, run_links
+from pertinent.pipeline.fields import data_folder, load_fields_config, run_fields
+from pertinent.pipeline.lock import run_lock
 
 Shop = Callable[..., Path]
 
@@ -35,6 +36,10 @@ def shop(tmp_path: Path) -> Path:
         (config / "pages" / f"{name}.html.gz").write_bytes(gzip.compress(f"<title>Page {name}</title>".encode()))
     (config / "links.yaml").write_text(yaml.safe_dump({"pages": {"folder": "pages"}}))
     return tmp_path
+
+
+def run_links(file: Path, target: Path, out: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    return run_fields("links", load_fields_config("links", LinksConfig, file, overrides), target, out)
 
 
 def test_the_stage_is_run_beside_the_data_and_skipped_when_nothing_changed(
@@ -80,20 +85,19 @@ def test_paths_are_taken_from_the_files_folder(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "shop" / "captions.yaml"
     file.write_text(yaml.safe_dump({"model": "blip", "images": {"folder": "images", "table": "none.parquet"}}))
     monkeypatch.chdir(tmp_path)
-    paths = ("images.folder", "images.table", "cache", "model")
-    config = load_fields_config(CaptionsConfig, file, (), paths)
+    config = load_fields_config("captions", CaptionsConfig, file)
     assert config.images.folder == tmp_path / "shop" / "images"
     assert config.model == str(tmp_path / "shop" / "blip")
     assert config.images.table == Path("none.parquet")  # nowhere: told as it was written
     assert config.cache is None
-    told = load_fields_config(CaptionsConfig, file, ["images.folder=elsewhere", "model=some/name"], paths)
+    told = load_fields_config("captions", CaptionsConfig, file, ["images.folder=elsewhere", "model=some/name"])
     assert told.images.folder == Path("elsewhere")
     assert told.model == "some/name"
     warc = tmp_path / "shop" / "x.warc"
     warc.write_bytes(b"")
     pages: dict[str, Any] = {"holds": "url", "column": "link", "warc": ["x.warc", "y.warc"]}
     file.write_text(yaml.safe_dump({"pages": pages}))
-    links = load_fields_config(LinksConfig, file, (), ("pages.folder", "pages.warc"))
+    links = load_fields_config("links", LinksConfig, file)
     assert links.pages.warc == (warc, Path("y.warc"))
 
 
@@ -102,3 +106,14 @@ def test_what_is_no_data_folder(tmp_path: Path, shop: Path) -> None:
         data_folder(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"links.yaml: unknown key pages.foldr; did you mean folder\?"):
         run_links(shop / "shop" / "links.yaml", shop / "runs" / "shop", overrides=["pages.foldr=x"])
+
+
+def test_a_setting_of_speed_redoes_nothing(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_links(shop / "shop" / "links.yaml", shop / "runs" / "shop")
+    assert run_links(shop / "shop" / "links.yaml", shop / "runs" / "shop", overrides=["workers=2"]) == done
+    assert "links: up to date, skipped" in capsys.readouterr().err
+
+
+def test_a_run_at_work_in_the_folder_is_not_disturbed(shop: Path) -> None:
+    with run_lock(shop / "runs" / "shop"), pytest.raises(DataError, match="expected no other run in this folder"):
+        run_links(shop / "shop" / "links.yaml", shop / "runs" / "shop")

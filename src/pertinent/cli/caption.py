@@ -22,10 +22,12 @@ def caption(
     as_json: JsonFlag = False,
 ) -> None:
     """Caption the items' images with a Hugging Face model or a vision endpoint; the same command continues after a kill."""
+    from pertinent.captions import CaptionsConfig
     from pertinent.cli.tables import print_fields
-    from pertinent.pipeline.fields import run_captions
+    from pertinent.pipeline.fields import load_fields_config, run_fields
 
-    done = run_captions(config, data, out, overrides=overrides or (), seed=seed)
+    settings = load_fields_config("captions", CaptionsConfig, config, overrides or ())
+    done = run_fields("captions", settings, data, out, seed=seed)
     print_fields(done)
     if wants_json(as_json):
         emit(done)

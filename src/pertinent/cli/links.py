@@ -20,9 +20,11 @@ def links(
 ) -> None:
     """Read title and description of the items' linked pages from HTML files, a column or WARC files; nothing is fetched."""
     from pertinent.cli.tables import print_fields
-    from pertinent.pipeline.fields import run_links
+    from pertinent.links import LinksConfig
+    from pertinent.pipeline.fields import load_fields_config, run_fields
 
-    done = run_links(config, data, out, overrides=overrides or ())
+    settings = load_fields_config("links", LinksConfig, config, overrides or ())
+    done = run_fields("links", settings, data, out)
     print_fields(done)
     if wants_json(as_json):
         emit(done)

@@ -25,16 +25,16 @@ def queries(
         list[Path] | None,
         typer.Option(help="log file or folder: Parquet, CSV, JSONL, UBI; repeatable (default: the data folder's log)"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="folder to write (default: mined/ beside the data folder)")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write (default: mine/ beside the data folder)")] = None,
 ) -> None:
     """Engaged queries of items and engagement rates from a log; held-out queries never contribute."""
     from pertinent.mining.config import MineConfig
-    from pertinent.pipeline.mine import config_of, mine_log
+    from pertinent.pipeline.fields import load_fields_config, run_fields
 
-    settings = config_of(MineConfig, config, overrides or ())
+    settings = load_fields_config("mine", MineConfig, config, overrides or ())
     if log:
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"paths": tuple(log)})})
-    emit(mine_log(settings, target, out))
+    emit(run_fields("mine", settings, target, out))
 
 
 @mine.command()
@@ -49,12 +49,12 @@ def boards(
 ) -> None:
     """Board titles of items from rows of item, title and user."""
     from pertinent.mining.config import BoardsConfig
-    from pertinent.pipeline.mine import config_of, mine_board_titles
+    from pertinent.pipeline.fields import load_fields_config, run_fields
 
-    settings = config_of(BoardsConfig, config, overrides or ())
+    settings = load_fields_config("boards", BoardsConfig, config, overrides or ())
     if path:
         settings = settings.model_copy(update={"path": path})
-    emit(mine_board_titles(settings, target, out))
+    emit(run_fields("boards", settings, target, out))
 
 
 @mine.command()

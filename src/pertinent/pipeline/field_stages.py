@@ -74,6 +74,24 @@ PATHS = {
     "mine": ("log.paths",),
     "links": ("pages.folder", "pages.table", "pages.warc"),
 }
+# Settings that decide how fast a stage is and not what it writes: a change of them redoes nothing.
+_SPEED: dict[str, Any] = {
+    "captions": {
+        "fetch": {"concurrency"},
+        "endpoint": {"concurrency"},
+        "retry": True,
+        "batch_size": True,
+        "cache": True,
+    },
+    "boards": {"threads", "memory_gib"},
+    "mine": {"threads", "memory_gib"},
+    "links": {"workers"},
+}
+
+
+def key_settings(name: str, section: Config) -> dict[str, Any]:
+    """The settings that tell one result of the stage from another, as its manifest has them."""
+    return section.model_dump(mode="json", exclude=_SPEED.get(name))
 
 
 def field_stages(config: Config) -> dict[str, Config]:

@@ -1,56 +1,53 @@
-"""The stages that make item fields, run alone: captions and link text."""
+"""The stages that make item fields, run alone, beside the data that they read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pertinent.config import Config, load_config, paths_beside
+from pertinent.config import Config, load_config, overridden, parse_config, paths_beside
 from pertinent.errors import DataError
-from pertinent.files import sha256_of_file
-from pertinent.pipeline.field_stages import PATHS
+from pertinent.pipeline.field_stages import FIELD_STAGES, PATHS, key_settings
 from pertinent.pipeline.lock import run_lock
-from pertinent.pipeline.stage import read_manifest, run_stage
-from pertinent.types import StageResult
+from pertinent.pipeline.source import folder_key
+from pertinent.pipeline.stage import run_stage
 
 C = TypeVar("C", bound=Config)
 
 
-def load_fields_config(model: type[C], file: Path, overrides: Iterable[str], paths: Iterable[str]) -> C:
-    """Read the YAML of one stage. paths: keys ("images.folder") whose relative paths are taken from the file's folder.
+def load_fields_config(name: str, model: type[C], file: Path | None, overrides: Iterable[str] = ()) -> C:
+    """The settings of the stage ``name``: a YAML file's, or the default ones, with ``key=value`` overrides.
 
-    A path that is not there is taken from the working folder, where --set or a variable gave it. Raises ConfigError.
+    A relative path is taken from the file's folder; one that is not there from the working folder, where --set or a
+    variable gave it. Raises ConfigError.
     """
-    return paths_beside(load_config(model, file, overrides), paths, file.resolve().parent)
+    if file is None:
+        return parse_config(model, overridden({}, overrides), "--set")
+    return paths_beside(load_config(model, file, overrides), PATHS[name], file.resolve().parent)
 
 
-def run_captions(
-    file: Path, data: Path, out: Path | None = None, *, overrides: Iterable[str] = (), seed: int = 0
-) -> dict[str, Any]:
-    """Run the captions stage of a YAML file; returns its manifest with its folder under "folder".
+def run_fields(name: str, config: Config, target: Path, out: Path | None = None, *, seed: int = 0) -> dict[str, Any]:
+    """Run the stage ``name`` (a key of FIELD_STAGES); returns its manifest with its folder under "folder".
 
-    data: a data stage's folder or a run folder. out: the stage's folder; default: captions/ beside the data stage's.
-    A finished stage is skipped, a cut-off one continued. Raises what the stage raises.
+    target: a data stage's folder or a run folder. out: the stage's folder; default: NAME/ beside the data stage's, where a
+    run with that section has it. A finished stage is skipped, a cut-off one continued. Raises DataError where target is
+    neither or another run works beside ``out``, and what the stage raises.
     """
-    from pertinent.captions import CaptionsConfig, caption_inputs, caption_items
-
-    config = load_fields_config(CaptionsConfig, file, overrides, PATHS["captions"])
-    data = data_folder(data)
-    inputs = caption_inputs(config, data, seed=seed)
-    return _run(
-        "captions", config, data, out, inputs, seed, lambda folder: caption_items(config, data, folder, seed=seed)
-    )
-
-
-def run_links(file: Path, data: Path, out: Path | None = None, *, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """Run the links stage of a YAML file, as ``run_captions`` does its own; out: links/ beside the data stage's folder."""
-    from pertinent.links import LinksConfig, link_inputs, read_links
-
-    config = load_fields_config(LinksConfig, file, overrides, PATHS["links"])
-    data = data_folder(data)
-    inputs = link_inputs(config, data)
-    return _run("links", config, data, out, inputs, 0, lambda folder: read_links(config, data, folder, seed=0))
+    data = data_folder(target)
+    out = out or data.parent / name
+    stage = FIELD_STAGES[name]()
+    inputs = {"data": folder_key(data), **(stage.inputs(config, data, seed=seed) if stage.inputs else {})}
+    with run_lock(out.parent):
+        done = run_stage(
+            name,
+            out,
+            config=key_settings(name, config),
+            seed=seed,
+            inputs=inputs,
+            work=lambda folder: stage.work(config, data, folder, seed=seed),
+        )
+    return {"folder": str(out), **done}
 
 
 def data_folder(folder: Path) -> Path:
@@ -61,22 +58,3 @@ def data_folder(folder: Path) -> Path:
     raise DataError(
         f"{folder}: expected a data stage's folder or a run folder, found no dataset.json (pertinent run CONFIG --until data)"
     )
-
-
-def _run(
-    name: str,
-    config: Config,
-    data: Path,
-    out: Path | None,
-    inputs: dict[str, str],
-    seed: int,
-    work: Callable[[Path], StageResult],
-) -> dict[str, Any]:
-    out = out or data.parent / name
-    manifest = read_manifest(data)
-    own = manifest["key"] if manifest else sha256_of_file(data / "items.parquet")
-    with run_lock(out.parent):
-        done = run_stage(
-            name, out, config=config.model_dump(mode="json"), seed=seed, inputs={"data": own, **inputs}, work=work
-        )
-    return {"folder": str(out), **done}

@@ -14,7 +14,7 @@ from pertinent.data.build import build_dataset
 from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
-from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages
+from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages, key_settings
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
@@ -54,7 +54,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     def stage(name: str, part: Config, inputs: dict[str, str], work: Callable[[Path], StageResult]) -> None:
         if order.index(name) <= order.index(until):
-            dumped = part.model_dump(mode="json")
+            dumped = key_settings(name, part)
             manifests[name] = run_stage(name, folder / name, config=dumped, seed=config.seed, inputs=inputs, work=work)
 
     def keys(*names: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pertinent.data.pinboard import PINBOARD_VERSION
 from pertinent.data.tables import SUFFIXES
 from pertinent.errors import DataError
 from pertinent.files import sha256_of_file, sha256_of_json
+from pertinent.pipeline.stage import read_manifest
 
 _DESCRIPTION = "dataset.yaml"
 _WHOLE_HASH_BYTES = 256 * 2**20
@@ -70,3 +71,12 @@ def file_hash(file: Path) -> str:
     stat = file.stat()
     large = stat.st_size > _WHOLE_HASH_BYTES
     return f"{stat.st_size}-{stat.st_mtime_ns}" if large else sha256_of_file(file)
+
+
+def folder_key(folder: Path) -> str:
+    """What a stage's folder is told apart by: its manifest's key; without a manifest, the hash of its files."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return str(manifest["key"])
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    return sha256_of_json([[file.name, file_hash(file)] for file in files])

@@ -8,9 +8,10 @@ from typing import Any
 
 from pertinent.config import parse_config
 from pertinent.errors import DataError
-from pertinent.files import read_json, sha256_of_file
+from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FIELD_STAGES, field_stages
+from pertinent.pipeline.source import folder_key
 from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.text.build import build_text
@@ -78,10 +79,6 @@ def _stage(run: Path, name: str) -> Path:
 
 
 def _key(folder: Path, table: str) -> str:
-    """What identifies a stage's output: its manifest's key, else the hash of its table."""
-    manifest = read_manifest(folder)
-    if manifest is not None:
-        return str(manifest["key"])
     if not (folder / table).is_file():
         raise DataError(f"{folder / table}: no such file")
-    return sha256_of_file(folder / table)
+    return folder_key(folder)
