@@ -4,7 +4,7 @@
 
 Every measurement is a process of its own; rivals and ours alternate, and a row holds the median and the spread of its
 rounds. Peers run at their defaults; at their best flags (bfloat16, batches of like length); and, in training, also without
-dropout and with eager attention, which no flag of theirs gives but which is most of our gain on a CPU. "share_of_peak" is
+dropout and with eager attention, as ours trains on a CPU: the rest of the gain is our own. "share_of_peak" is
 the arithmetic of the language model's linear layers over this machine's measured rate for products of the same shapes.
 """
 
@@ -127,6 +127,12 @@ def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
     return [
         Target("training, times its defaults", 2.5, ">=", ratio("train/ours", f"train/{PEER}")),
         Target("training, times its best flags", 1.2, ">=", ratio("train/ours", f"train/{PEER}-best")),
+        Target(
+            "training, times its best flags without dropout",
+            1.2,
+            ">=",
+            ratio("train/ours", f"train/{PEER}-best-no-dropout"),
+        ),
         Target("scoring, times its defaults", 2.0, ">=", ratio("score/ours", f"score/{PEER}")),
         Target("scoring, times its best flags", 1.2, ">=", ratio("score/ours", f"score/{PEER}-best")),
         Target("int8 scoring, times its defaults", 3.0, ">=", ratio("score/ours-int8", f"score/{PEER}")),

@@ -200,7 +200,12 @@ class Bench:
     def _difference(self, name: str, system: str, baseline: str, runs: Sequence[int]) -> dict[str, Any]:
         """Of mean AUROCs over seeds or folds, from the scores that their rows left; the first run alone with --quick."""
         runs = runs[:1] if self._quick else runs
-        frames = {(s, run): _read_scores(name, f"{s}-{run}", self._quick) for s in (system, baseline) for run in runs}
+        frames: dict[tuple[str, int], pl.DataFrame] = {}
+        for run in runs:
+            ours, theirs = (_read_scores(name, f"{s}-{run}", self._quick) for s in (system, baseline))
+            # Some pairs of CxC are left out with more captions, those whose query is one of them.
+            frames[system, run] = ours.join(theirs, on=["query_id", "item_id"], how="semi")
+            frames[baseline, run] = theirs.join(ours, on=["query_id", "item_id"], how="semi")
         number = {q: i for i, q in enumerate(sorted({q for frame in frames.values() for q in frame["query_id"]}))}
         statistics = {
             s: Mean([_auroc_of(frames[s, run], number) for run in runs if frames[s, run].height])
@@ -395,7 +400,8 @@ def _auroc_of(frame: pl.DataFrame, number: Mapping[str, int]) -> PooledAuroc:
 
 
 def _auroc_gap(system: pl.DataFrame, baseline: pl.DataFrame) -> float:
-    number = {query: i for i, query in enumerate(system["query_id"].unique())}
+    queries = pl.concat([system["query_id"], baseline["query_id"]]).unique().sort()
+    number = {query: i for i, query in enumerate(queries)}
     paired = paired_difference(_auroc_of(system, number), _auroc_of(baseline, number), resamples=0)
     return round(paired.difference or 0.0, 4)
 

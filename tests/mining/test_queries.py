@@ -333,3 +333,19 @@ def test_a_data_set_without_a_log_is_refused_and_a_log_that_is_not_there(data: P
 def test_wrong_settings_are_refused(tree: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(MineConfig, tree, "mine.yaml")
+
+
+def test_a_clock_in_the_future_stops_the_stage_unless_a_cut_off_leaves_it_out(mine) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=400)).isoformat()
+    rows = by_users(A, 0, timestamp="2024-06-01") + by_users(B, 0, timestamp=soon)
+    with pytest.raises(DataError, match=r"expected timestamps up to now, found 20\d\d-.*: set until"):
+        mine(rows)
+    _, tables = mine(rows, until=datetime(2024, 7, 1, tzinfo=UTC))
+    assert list(engaged(tables)["i0"]) == [A]
+
+
+def test_ubis_names_of_actions_are_ubis_alone(mine) -> None:
+    rows = by_users(A, 0) + by_users(B, 0, "purchase")
+    result, tables = mine(rows)
+    assert list(engaged(tables)["i0"]) == [A]
+    assert result.quarantined[UNKNOWN_ACTION] == 5

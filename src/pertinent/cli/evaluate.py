@@ -67,9 +67,9 @@ def evaluate(
     from pertinent.pipeline.measuring import Request, measure_runs, write_trec
 
     judgments, measures = _split(rest or [])
-    plain = not (measures or against or fail_below or slice_ or trec_out)
+    plain = not (measures or against or fail_below or slice_ or trec_out or grades or judged_only or undefined_as_zero)
     if plain and judgments is not None and run.is_file() and is_dataset(judgments):
-        metrics = evaluate_scores(run, judgments, resamples=resamples, seed=seed)
+        metrics = evaluate_scores(run, judgments, method=intervals, resamples=resamples, seed=seed)
         print_metrics(metrics)
         if wants_json(as_json):
             emit(metrics)

@@ -61,7 +61,10 @@ def boards(
 def check(
     fields: Annotated[Path, typer.Argument(help="fields.parquet with engaged queries, or the folder that has it")],
     target: Target,
-    n_folds: Annotated[int, typer.Option(min=2, max=16, help="cross-fitting folds of the queries")] = 5,
+    n_folds: Annotated[
+        int | None,
+        typer.Option(min=2, max=16, help="cross-fitting folds of the queries (default: as the folder tells, else 5)"),
+    ] = None,
 ) -> None:
     """Refuse a file whose engaged queries hold a held-out query, or one of the fold that a row is for."""
     from pertinent.pipeline.mine import check_mined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pertinent.data.log import ACTIONS
@@ -61,7 +61,7 @@ def survey_log(engine: Engine, log: Log, config: MineConfig) -> Survey:
     timed = any(row["n"] > row["broken"] + row["no_time"] for row in found)
     if not timed and (config.since or config.until):
         raise DataError(f"{where}: expected timestamps to compare with since and until, found none")
-    actions = _our_actions(found, config)
+    actions = _our_actions(found, log, config)
     known = {name for names in actions.values() for name in names}
     ours = [row for row in found if row["action"] in known]
     dropped = _dropped(found, known, timed=timed)
@@ -75,6 +75,10 @@ def survey_log(engine: Engine, log: Log, config: MineConfig) -> Survey:
     last = max((row["last"] for row in ours if row["last"] is not None), default=None)
     if timed and config.until is not None:
         last = micros(config.until)
+    elif timed and last is not None and last > micros(datetime.now(UTC) + timedelta(days=1)):
+        # Age counts from the last row: one wrong clock would make all others worth nothing.
+        found_at = datetime.fromtimestamp(last / 10**6, UTC).isoformat(sep=" ", timespec="seconds")
+        raise DataError(f"{where}: expected timestamps up to now, found {found_at}: set until to leave later rows out")
     return Survey(
         n_rows=n_rows,
         dropped={reason: n for reason, n in dropped.items() if n},
@@ -118,11 +122,11 @@ def _measures(log: Log, config: MineConfig) -> list[str]:
     ]
 
 
-def _our_actions(found: Sequence[Mapping[str, Any]], config: MineConfig) -> dict[str, tuple[str, ...]]:
+def _our_actions(found: Sequence[Mapping[str, Any]], log: Log, config: MineConfig) -> dict[str, tuple[str, ...]]:
     """Ours -> the names in the file, after the config's map, case and blanks as the data stage reads them."""
     from pertinent.mining.ubi import UBI_ACTIONS
 
-    told = {**UBI_ACTIONS, **config.log.actions}
+    told = {**(UBI_ACTIONS if log.format == "ubi" else {}), **config.log.actions}
     names: dict[str, list[str]] = {}
     for row in found:
         written = row["action"]

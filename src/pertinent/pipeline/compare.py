@@ -30,7 +30,7 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
 
     Systems are called by the configs' names. Writes out/scores.parquet and out/comparison.json, which is returned:
     the metrics of `evaluate`; under "differences" for each teacher its paired difference from the "reference", the first
-    one, by metric: interval, tests by query (p_adjusted by Holm over the teachers) and detectable; under "failed" the
+    one that was trained, by metric: interval, tests by query (p_adjusted by Holm over the teachers) and detectable; under "failed" the
     message of each config whose teacher could not be trained, which the others do not wait for. Raises ConfigError when
     two configs share a name or differ in their data, when a tracker is not installed, or when no teacher could be trained.
     """
@@ -50,6 +50,8 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     if not trained:
         raise ConfigError(f"teacher compare: no teacher could be trained: {names[0]}: {failed[names[0]]}")
     first = trained[0]
+    if first.name != names[0]:
+        say(f"compare: {names[0]} could not be trained, so the differences are from {first.name}")
     scores = _scores(trained, out)
     scale = load_dataset(first.folder / "data").scale
     systems = [*_BASELINES, *seconds]

@@ -14,6 +14,7 @@ from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
 from pertinent.evaluation.classification import auroc
+from pertinent.evaluation.intervals import Method
 from pertinent.evaluation.suspects import suspects, write_suspects
 from pertinent.features.lexical import FIELDS, bm25_scores
 from pertinent.files import write_parquet
@@ -98,7 +99,9 @@ def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], sca
     return scores.with_columns(pl.Series(name, probs.astype(np.float64) @ gains), *columns)
 
 
-def evaluate_scores(table: Path, data: Path, *, resamples: int, seed: int = 0) -> dict[str, object]:
+def evaluate_scores(
+    table: Path, data: Path, *, method: Method = "bootstrap", resamples: int, seed: int = 0
+) -> dict[str, object]:
     """Metrics of a stranger's scores on a run's held-out judgments.
 
     table: CSV, JSONL or Parquet with query, item_id and p_1..p_n, or score (higher is better). data: the data folder
@@ -123,7 +126,7 @@ def evaluate_scores(table: Path, data: Path, *, resamples: int, seed: int = 0) -
         scores = scores.with_columns(joined["score"].alias("scores"))
     else:
         scores = with_system(scores, "scores", joined.select(wanted).to_numpy().astype(np.float32), scale)
-    return evaluate(scores, scale, systems=["scores"], resamples=resamples, seed=seed).metrics
+    return evaluate(scores, scale, systems=["scores"], method=method, resamples=resamples, seed=seed).metrics
 
 
 def is_dataset(folder: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pertinent.data.splits import N_FOLDS
 from pertinent.files import sha256_of_json
 from pertinent.mining.boards import boards_file
 from pertinent.mining.config import BoardsConfig, MineConfig
@@ -13,6 +14,7 @@ from pertinent.mining.guards import check_fields
 from pertinent.mining.logs import log_files
 from pertinent.pipeline.fields import data_folder
 from pertinent.pipeline.source import file_hash
+from pertinent.text.sources import told_folds
 
 
 def log_inputs(config: MineConfig, data: Path, *, seed: int) -> dict[str, str]:
@@ -25,9 +27,13 @@ def boards_inputs(config: BoardsConfig, data: Path, *, seed: int) -> dict[str, s
     return {"boards": _hash([boards_file(config, data)])}
 
 
-def check_mined(fields: Path, target: Path, *, n_folds: int = 5) -> dict[str, Any]:
-    """`check_fields` of a fields.parquet, or of a folder that has one, against a run folder or data folder."""
+def check_mined(fields: Path, target: Path, *, n_folds: int | None = None) -> dict[str, Any]:
+    """`check_fields` of a fields.parquet, or of a folder that has one, against a run folder or data folder.
+
+    n_folds: of the queries; by default as the file's folder tells, else 5.
+    """
     file = fields / "fields.parquet" if fields.is_dir() else fields
+    n_folds = n_folds or told_folds(file.parent) or N_FOLDS
     return {"fields": str(file), **check_fields(file, data_folder(target), n_folds=n_folds)}
 
 

@@ -142,7 +142,7 @@ def _read(folder: Path) -> FieldSource:
 def _folds(folder: Path, file: Path, rows: pl.DataFrame) -> int | None:
     versions = rows["text_version"].unique().drop_nulls().to_list()
     highest, lowest = max(versions, default=SERVED), min(versions, default=SERVED)
-    n_folds = _told_folds(folder)
+    n_folds = told_folds(folder)
     if highest == SERVED and lowest == SERVED:
         return n_folds
     if n_folds is None:
@@ -153,7 +153,7 @@ def _folds(folder: Path, file: Path, rows: pl.DataFrame) -> int | None:
     return n_folds
 
 
-def _told_folds(folder: Path) -> int | None:
+def told_folds(folder: Path) -> int | None:
     """n_folds of fields.json or of the manifest that the pipeline writes."""
     for name, parts in (("fields.json", ((),)), ("manifest.json", (("counts",), ("config",)))):
         if not (folder / name).is_file():
