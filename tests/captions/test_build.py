@@ -324,6 +324,16 @@ def test_the_inputs_tell_changes(server: Any, tmp_path: Path, draw: Any, write_d
     assert caption_inputs(config, data, seed=0) != before
 
 
+def test_a_stage_that_is_done_needs_no_key(server: Any, tmp_path: Path, draw: Any, write_data: Any) -> None:
+    data = write_data(tmp_path / "data", write_images(tmp_path, draw))
+    endpoint = {"base_url": f"{server.url}/v1", "model": "tiny", "api_key_env": "NO_SUCH_KEY"}
+    config = endpoint_config(server, tmp_path, endpoint=endpoint)
+    keyless = endpoint_config(server, tmp_path)
+    assert caption_inputs(config, data, seed=0) == caption_inputs(keyless, data, seed=0)
+    with pytest.raises(ConfigError, match="environment variable NO_SUCH_KEY is not set"):
+        caption_items(config, data, tmp_path / "out", seed=0)
+
+
 @pytest.mark.parametrize(
     ("tree", "error", "message"),
     [

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import polars as pl
 from pertinent.captions.cache import CaptionCache
 from pertinent.captions.checks import CaptionError, check_caption
 from pertinent.captions.config import CaptionsConfig
-from pertinent.captions.endpoint import EndpointCaptioner
+from pertinent.captions.endpoint import EndpointCaptioner, endpoint_settings
 from pertinent.captions.images import (
     ImageError,
     Picture,
@@ -35,6 +36,7 @@ from pertinent.data.build import load_dataset
 from pertinent.data.columns import Column, Entry, open_column, slices
 from pertinent.data.sieve import reasons_of
 from pertinent.data.source import QUARANTINE_SCHEMA
+from pertinent.data.units import is_whole, unit_files
 from pertinent.errors import DataError
 from pertinent.files import cache_folder, read_parquet, sha256_of_file, sha256_of_json, write_parquet
 from pertinent.progress import progress, say
@@ -80,9 +82,7 @@ def caption_items(config: CaptionsConfig, data: Path, out: Path, *, seed: int) -
     stop = threading.Event()
     captioner = _captioner(config, seed, stop)
     cache = _cache(config, captioner)
-    units = [out / f"unit-{index:05d}.parquet" for index, _ in slices(column.n_rows, config.unit_images)]
-    for stale in out.glob(".*.partial"):
-        stale.unlink()  # what a kill cut off in the midst of writing
+    units = unit_files(out, ceil(column.n_rows / config.unit_images))
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(config.fetch.concurrency) as pool,
@@ -106,7 +106,8 @@ def caption_inputs(config: CaptionsConfig, data: Path, *, seed: int) -> dict[str
     text alone.
     """
     column = _open(config, data)
-    settings = _captioner(config, seed, threading.Event()).settings
+    # An endpoint's key is not needed here: a stage that is done asks nothing.
+    settings = ModelCaptioner(config).settings if config.endpoint is None else endpoint_settings(config, seed)
     inputs = {"captioner": sha256_of_json(settings)}
     if not column.holds_bytes:  # such a column may be larger than memory, and is in the table's hash
         inputs["images"] = _stats(config, column)
@@ -168,7 +169,7 @@ def _work(
     ahead: ThreadPoolExecutor,
 ) -> None:
     """Write the units that are not there yet; the next one's images are loaded while one's captions are made."""
-    todo = [index for index, unit in enumerate(units) if not _is_whole(unit)]
+    todo = [index for index, unit in enumerate(units) if not is_whole(unit, _UNIT_SCHEMA, "captions")]
     n_done = column.n_rows - sum(_rows_of(column, config, index) for index in todo)
     if n_done:
         say(f"captions: {n_done:,} rows are done already")
@@ -186,16 +187,6 @@ def _work(
 
 def _rows_of(column: Column, config: CaptionsConfig, index: int) -> int:
     return min(config.unit_images, column.n_rows - index * config.unit_images)
-
-
-def _is_whole(unit: Path) -> bool:
-    if not unit.exists():
-        return False
-    try:
-        return read_parquet(unit).schema == pl.Schema(_UNIT_SCHEMA)
-    except DataError:
-        say(f"captions: {unit.name} is damaged and made again")
-        return False
 
 
 def _caption_unit(

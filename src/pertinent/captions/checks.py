@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from pertinent.captions.config import ChecksConfig
+from pertinent.data.plain import one_line, sentence_ends
 
 
 class CaptionError(Exception):
@@ -33,9 +34,7 @@ _REFUSAL = re.compile(
     r"|please (?:provide|upload|share) (?:the|an|a)\b)",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|(?<=[。！？])")
 _WRAPPERS = "\"'“”‘’`*_ "
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff]")
 _PHRASE_WORDS, _PHRASE_CHARS = 8, 24
 
 
@@ -44,7 +43,7 @@ def check_caption(text: str, config: ChecksConfig) -> str:
 
     Raises CaptionError, its reason fit for the quarantine.
     """
-    caption = " ".join(_CONTROL.sub(" ", unicodedata.normalize("NFKC", text)).split()).strip(_WRAPPERS)
+    caption = one_line(unicodedata.normalize("NFKC", text)).strip(_WRAPPERS)
     if _REFUSAL.match(caption):
         raise CaptionError(f"caption must describe the image, got a refusal {caption[:80]!r}")
     if config.strip_openings:
@@ -92,7 +91,7 @@ def _cut(caption: str, max_chars: int) -> str:
     """The caption, or its first whole sentences within the limit."""
     if len(caption) <= max_chars:
         return caption
-    ends = [match.start() for match in _SENTENCE_END.finditer(caption) if match.start() <= max_chars]
+    ends = [end for end in sentence_ends(caption) if end <= max_chars]
     if not ends:
         raise CaptionError(
             f"caption must have a first sentence of at most {max_chars} characters, got {caption[:80]!r}"

@@ -48,14 +48,7 @@ class EndpointCaptioner:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides what is said of an image."""
-        return {
-            "endpoint": self._endpoint.base_url,
-            "model": self._endpoint.model,
-            "prompt": self._prompt,
-            "max_new_tokens": self._config.max_new_tokens,
-            "extra": self._endpoint.extra,
-            "seed": self._seed,
-        }
+        return endpoint_settings(self._config, self._seed)
 
     def caption(self, pictures: Sequence[Picture]) -> list[str | WebError]:
         """What the model says of each picture, or why it said nothing.
@@ -106,6 +99,19 @@ class EndpointCaptioner:
 
     def _ask(self, body: bytes) -> str:
         return _said(request("POST", self._url, self._limits, body=body, headers=self._headers))
+
+
+def endpoint_settings(config: CaptionsConfig, seed: int) -> dict[str, Any]:
+    """All that decides what an endpoint says of an image, its key aside."""
+    assert config.endpoint is not None
+    return {
+        "endpoint": config.endpoint.base_url,
+        "model": config.endpoint.model,
+        "prompt": config.prompt or CHAT_PROMPT,
+        "max_new_tokens": config.max_new_tokens,
+        "extra": config.endpoint.extra,
+        "seed": seed,
+    }
 
 
 def _said(answer: bytes) -> str:

@@ -20,6 +20,7 @@ from pertinent.data.build import load_dataset
 from pertinent.data.columns import Column, Entry, open_column, slices
 from pertinent.data.sieve import reasons_of
 from pertinent.data.source import QUARANTINE_SCHEMA
+from pertinent.data.units import is_whole, unit_files
 from pertinent.errors import ConfigError, DataError
 from pertinent.files import read_parquet, sha256_of_file, write_parquet
 from pertinent.links.config import LinksConfig
@@ -69,8 +70,6 @@ def read_links(config: LinksConfig, data: Path, out: Path, *, seed: int) -> Stag
     """
     _require_packages()
     column = _open(config, data)
-    for stale in out.glob(".*.partial"):
-        stale.unlink()  # what a kill cut off in the midst of writing
     with ExitStack() as stack:
         pool = None
         if config.workers > 1:
@@ -125,8 +124,9 @@ def _require_packages() -> None:
 
 def _read_slices(config: LinksConfig, column: Column, out: Path, reader: Reader) -> list[Path]:
     """Read the pages of each slice of rows whose unit is not there yet. Returns all units."""
-    units = [(out / f"unit-{index:05d}.parquet", start) for index, start in slices(column.n_rows, config.unit_pages)]
-    todo = [(unit, start) for unit, start in units if not _is_whole(unit)]
+    starts = range(0, column.n_rows, config.unit_pages)
+    units = list(zip(unit_files(out, len(starts)), starts, strict=True))
+    todo = [(unit, start) for unit, start in units if not is_whole(unit, _UNIT_SCHEMA, "links")]
     sizes = {start: min(config.unit_pages, column.n_rows - start) for _, start in units}
     n_done = column.n_rows - sum(sizes[start] for _, start in todo)
     if n_done:
@@ -154,8 +154,9 @@ def _read_warcs(config: LinksConfig, column: Column, out: Path, reader: Reader) 
                 wanted.setdefault(url_key(entry.value), []).append(entry)
     if not wanted:
         raise DataError(f"{column.file}: expected URLs in column {config.pages.column!r}, found none")
-    units = [out / f"unit-{index:05d}.parquet" for index in range(len(config.pages.warc))]
-    todo = [(file, unit) for file, unit in zip(config.pages.warc, units, strict=True) if not _is_whole(unit)]
+    units = unit_files(out, len(config.pages.warc))
+    each = zip(config.pages.warc, units, strict=True)
+    todo = [(file, unit) for file, unit in each if not is_whole(unit, _UNIT_SCHEMA, "links")]
     with progress("links", sum(file.stat().st_size for file in config.pages.warc) >> 20, "MiB") as bar:
         bar.advance(sum(file.stat().st_size for file in config.pages.warc if file not in {f for f, _ in todo}) >> 20)
         for file, unit in todo:
@@ -243,16 +244,6 @@ def _columns(text: LinkText) -> dict[str, Any]:
 
 def _write_unit(unit: Path, rows: list[dict[str, Any]]) -> None:
     write_parquet(unit, pl.DataFrame(rows, schema=_UNIT_SCHEMA).sort("row", "entry"))
-
-
-def _is_whole(unit: Path) -> bool:
-    if not unit.exists():
-        return False
-    try:
-        return read_parquet(unit).schema == pl.Schema(_UNIT_SCHEMA)
-    except DataError:
-        say(f"links: {unit.name} is damaged and made again")
-        return False
 
 
 def _collect(config: LinksConfig, column: Column, units: list[Path], out: Path) -> StageResult:

@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pertinent.data.plain import sentence_ends
 from pertinent.links.config import LinksConfig
 from pertinent.links.decoding import decode_page
 from pertinent.links.metadata import Metadata, Thing, read_metadata
@@ -36,7 +37,6 @@ _BLOCKED = re.compile(
 )
 _PARTS_OF_TITLE = re.compile(r"\s+[|·»–—-]\s+")
 _SEPARATORS = (" | ", " - ", " – ", " — ", " · ", " : ", ": ", " » ")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)]*\s+|(?<=[。！？])")
 
 
 class PageError(Exception):
@@ -202,7 +202,7 @@ def cut_text(text: str, max_chars: int, *, sentences: bool = True) -> str:
     """The text, or its beginning: whole sentences where these make half of the limit, else whole words with "…"."""
     if len(text) <= max_chars:
         return text
-    ends = [found.start() for found in _SENTENCE_END.finditer(text) if max_chars / 2 <= found.start() <= max_chars]
+    ends = [end for end in sentence_ends(text) if max_chars / 2 <= end <= max_chars]
     if sentences and ends:
         return text[: ends[-1]].rstrip()
     head = text[: max_chars - 1]

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from pertinent.data.plain import one_line
+
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
@@ -26,7 +28,6 @@ _COMMENT = re.compile(
 )
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def plain(value: Any) -> str | None:
         text = html.unescape(text)
         if "<" in text:  # tags that were escaped, as shops export them
             text = _TAG.sub(" ", text)
-    return " ".join(_CONTROL.sub(" ", text).split()) or None
+    return one_line(text) or None
 
 
 def _meta(tree: HtmlElement) -> dict[str, str]:

@@ -6,6 +6,8 @@ import html
 import re
 import unicodedata
 
+from pertinent.data.plain import CONTROL
+
 # The elements of HTML, so that "a <b and c> d" written by people stays once entities are decoded.
 _ELEMENTS = (
     "a|abbr|address|article|aside|audio|b|big|blockquote|body|br|button|caption|center|cite|code|col|colgroup|dd|del|"
@@ -20,7 +22,6 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)|<!\[CDATA\[|\]\]>|<[!?][a-zA-Z][^<>]*>
 _TAG = re.compile(rf"</?[a-zA-Z]{_INSIDE}>|</?[a-zA-Z][^<>]*>")
 _KNOWN_TAG = re.compile(rf"</?(?:{_ELEMENTS})(?:\s{_INSIDE}|\s[^<>]*)?/?>", re.IGNORECASE)
 _OPEN_END = re.compile(rf"</?(?:{_ELEMENTS})\s[^<>]*=[^<>]*\Z", re.IGNORECASE)  # a tag that a length limit cut
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u2060\ufeff]")
 _SPACE = re.compile(r"\s+")
 _MARK = re.compile(r"\s*\|[\s|]*")
 
@@ -39,7 +40,7 @@ def clean(text: str) -> str:
         if "<" in text:
             text = _without_tags(text, _KNOWN_TAG)
     text = unicodedata.normalize("NFKC", text)
-    return _SPACE.sub(" ", _MARK.sub(" - ", _CONTROL.sub(" ", text))).strip()
+    return _SPACE.sub(" ", _MARK.sub(" - ", CONTROL.sub(" ", text))).strip()
 
 
 def _without_tags(text: str, tag: re.Pattern[str]) -> str:
