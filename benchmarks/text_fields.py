@@ -5,7 +5,9 @@
 MSRD (6,000 training pairs of a seeded choice of queries, pairs of 96 tokens, 400 test queries, seeds 0 to 2):
     msrd/STEP/SEED          the teacher retrained at each step, which adds fields to those before it: title; overview;
                             links (genres, director, actors, characters); tags (its boards); engaged (queries that the
-                            training queries' log gives an item, cross-fitted)
+                            log gives an item, cross-fitted). MSRD has no log of clicks: its log is the judgments of all
+                            training queries, some 50 times the pairs that the teacher is trained on
+    msrd/engaged-own/SEED   the control: a log of the pairs alone that the teacher is trained on
     msrd/field-dropout/SEED the teacher on all fields, each left out of a training pair by chance; then each field, and
                             all but the title, taken out of the test items: leave-one-out, and missing fields
     msrd/no-dropout/SEED    msrd/engaged/SEED on the same test items with fields missing
@@ -61,6 +63,7 @@ from pertinent.pipeline.text import text_stage
 from pertinent.progress import progress
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.config import TeacherConfig
+from pertinent.teacher.rows import training_judgments
 from pertinent.teacher.saving import load_teacher
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
@@ -85,7 +88,8 @@ MISSING: dict[str, tuple[str, ...]] = {
     "without_user_actions": tuple(f for f in BUDGETS if f not in USER_ACTIONS),
     "title_alone": ("title",),
 }
-MSRD_TEACHER = {"max_tokens": 96, "max_query_tokens": 16, "epochs": 2, "max_train_rows": 6_000}
+MSRD_TRAIN_ROWS = 6_000
+MSRD_TEACHER = {"max_tokens": 96, "max_query_tokens": 16, "epochs": 2, "max_train_rows": MSRD_TRAIN_ROWS}
 MSRD_TEXT_TOKENS = 76  # of the 96, beside the query and the special tokens
 FIELD_DROPOUT = 0.3
 N_TEST_QUERIES, N_DEV_QUERIES = 400, 100
@@ -119,6 +123,7 @@ class Bench:
         for seed in SEEDS:
             for step in STEPS:
                 made[f"msrd/{step}/{seed}"] = lambda step=step, seed=seed: self._step(step, seed)  # type: ignore[misc]
+            made[f"msrd/engaged-own/{seed}"] = lambda seed=seed: self._engaged_own(seed)  # type: ignore[misc]
             made[f"msrd/field-dropout/{seed}"] = lambda seed=seed: self._missing("field-dropout", seed)  # type: ignore[misc]
             made[f"msrd/no-dropout/{seed}"] = lambda seed=seed: self._missing("engaged", seed)  # type: ignore[misc]
         made["msrd/differences"] = self._msrd_differences
@@ -136,13 +141,21 @@ class Bench:
 
     @cached_property
     def _msrd(self) -> JudgedSet:
+        return self._msrd_set("msrd")
+
+    def _msrd_set(self, name: str, own_log: tuple[int, int] | None = None) -> JudgedSet:
         limits = (8, 12) if self._quick else (N_DEV_QUERIES, N_TEST_QUERIES)
         tree = {
-            "name": "msrd",
+            "name": name,
             "data": {"reader": "msrd", "path": "${PERTINENT_DATA}/msrd", "languages": ["en"]},
             "mine": {"k": 1, "max_queries": 10},  # judged impressions have no users to count
         }
-        return JudgedSet.prepared(tree, self._quick, limits)
+        return JudgedSet.prepared(tree, self._quick, limits, own_log)
+
+    def _engaged_own(self, seed: int) -> dict[str, Any]:
+        judged = self._msrd_set(f"msrd-own-{seed}", (MSRD_TRAIN_ROWS, seed))
+        text = judged.text(BUDGETS, MSRD_TEXT_TOKENS)
+        return judged.figures(judged.train("engaged-own", text, MSRD_TEACHER, seed), text, f"engaged-own-{seed}")
 
     def _msrd_text(self, fields: Sequence[str]) -> Path:
         return self._msrd.text({name: BUDGETS[name] for name in fields}, MSRD_TEXT_TOKENS)
@@ -176,6 +189,7 @@ class Bench:
         steps = list(STEPS)
         found = {f"{step}-{before}": self._difference("msrd", step, before, SEEDS) for before, step in pairwise(steps)}
         found["user_actions-links"] = self._difference("msrd", "engaged", "links", SEEDS)
+        found["engaged_own-tags"] = self._difference("msrd", "engaged-own", "tags", SEEDS)
         found["field_dropout-none"] = self._difference("msrd", "field-dropout", "engaged", SEEDS)
         for what in MISSING:
             pair = (f"field-dropout-{what}", f"engaged-{what}")
@@ -256,8 +270,18 @@ class JudgedSet:
     sources: tuple[Path, ...]
 
     @classmethod
-    def prepared(cls, tree: dict[str, Any], quick: bool, limits: tuple[int, int] | None) -> JudgedSet:
-        """Make the stages, or take them where they are up to date. limits: dev and test queries, the first by id."""
+    def prepared(
+        cls,
+        tree: dict[str, Any],
+        quick: bool,
+        limits: tuple[int, int] | None,
+        own_log: tuple[int, int] | None = None,
+    ) -> JudgedSet:
+        """Make the stages, or take them where they are up to date.
+
+        limits: dev and test queries, the first by id. own_log: training rows and seed of a teacher; what is mined is then
+        the log of the queries of those rows alone.
+        """
         file = cache_folder() / "benchmarks" / "text_fields" / f"{tree['name']}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, tree)  # JSON is YAML: the loader expands ${PERTINENT_DATA}
@@ -275,6 +299,17 @@ class JudgedSet:
             inputs={"source": source_hash(config.data)},
             work=lambda out: build_dataset(config.data, out),
         )
+        mined = whole
+        if own_log is not None:
+            mined = folder / "own"
+            run_stage(
+                "own",
+                mined,
+                config={"rows": own_log[0]},
+                seed=own_log[1],
+                inputs={"data": made["key"]},
+                work=lambda out: _own_log(whole, out, *own_log),
+            )
         for name in sections:
             section, stage = getattr(config, name), FIELD_STAGES[name]()
             run_stage(
@@ -282,8 +317,8 @@ class JudgedSet:
                 folder / name,
                 config=section.model_dump(mode="json"),
                 seed=config.seed,
-                inputs={"data": made["key"]},
-                work=lambda out, section=section, stage=stage: stage.work(section, whole, out, seed=config.seed),  # type: ignore[misc]
+                inputs={"data": manifest_of(mined)["key"]},
+                work=lambda out, section=section, stage=stage: stage.work(section, mined, out, seed=config.seed),  # type: ignore[misc]
             )
         run_stage(
             "sample",
@@ -364,9 +399,7 @@ class JudgedSet:
 
 def _sample(whole: Path, out: Path, limits: tuple[int, int] | None) -> StageResult:
     """The data stage's folder with the pairs of the first dev and test queries by id; train is whole."""
-    for file in whole.iterdir():
-        if file.is_file() and file.name not in ("judgments.parquet", "manifest.json"):
-            (out / file.name).write_bytes(file.read_bytes())
+    _copy(whole, out, without="judgments.parquet")
     judgments = read_parquet(whole / "judgments.parquet")
     for split, limit in zip(("dev", "test"), limits or (), strict=False):
         inside = pl.col("split") == split
@@ -374,6 +407,21 @@ def _sample(whole: Path, out: Path, limits: tuple[int, int] | None) -> StageResu
         judgments = judgments.filter(~inside | pl.col("query_id").is_in(kept.implode()))
     write_parquet(out / "judgments.parquet", judgments)
     return StageResult({split: judgments.filter(pl.col("split") == split).height for split in ("train", "dev", "test")})
+
+
+def _own_log(whole: Path, out: Path, n_rows: int, seed: int) -> StageResult:
+    """The data stage's folder with a log of no query but those that a teacher of so many rows is trained on."""
+    _copy(whole, out, without="log.parquet")
+    train = training_judgments(read_parquet(whole / "judgments.parquet"), n_rows, seed)
+    log = read_parquet(whole / "log.parquet").join(train, on=["query_id", "item_id"], how="semi")
+    write_parquet(out / "log.parquet", log)
+    return StageResult({"rows": log.height})
+
+
+def _copy(whole: Path, out: Path, *, without: str) -> None:
+    for file in whole.iterdir():
+        if file.is_file() and file.name not in (without, "manifest.json"):
+            (out / file.name).write_bytes(file.read_bytes())
 
 
 def _tree_of(config: RunConfig, name: str) -> dict[str, Any]:
