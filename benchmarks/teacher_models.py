@@ -45,7 +45,7 @@ SMALL = {"epochs": 1, "max_train_rows": 4_000}
 SMALL_TEST_PAIRS = 2_000
 # Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
 # Beside these: search/title-only, without brand, colour and material; search/repeats-once, what fields repeat written
-# once; search/two-members, the mean of e5/0 and e5/1.
+# once; search/two-members, the mean of e5/0 and e5/1; search/two-backbones, of e5/0 and minilm.
 SEARCH: dict[str, dict[str, Any]] = {
     "none": {},
     "two-epochs": {"epochs": 2},
@@ -123,6 +123,7 @@ class Bench:
         made["search/title-only"] = lambda: self._search("title-only", {}, fields=("title",))
         made["search/repeats-once"] = lambda: self._search("repeats-once", {}, drop_repeats=True)
         made["search/two-members"] = self._two_members
+        made["search/two-backbones"] = self._two_backbones
         for step in ("none", "field-dropout"):
             made[f"titles/{step}"] = lambda step=step: self._on_titles(step)  # type: ignore[misc]
         made["best"] = lambda: self._teacher("best", BEST, 0)
@@ -167,6 +168,12 @@ class Bench:
     def _two_members(self) -> dict[str, Any]:
         homedepot = self._homedepot(0)
         return dev_alone(homedepot.teacher_figures(*(self._train(homedepot, "e5", COMPARED, seed) for seed in (0, 1))))
+
+    def _two_backbones(self) -> dict[str, Any]:
+        homedepot = self._homedepot(0)
+        e5 = self._train(homedepot, "e5", COMPARED, 0)
+        minilm = self._train(homedepot, "minilm", {**COMPARED, "backbone": minilm_folder()}, 0)
+        return dev_alone(homedepot.teacher_figures(e5, minilm))
 
     def _baseline(self, name: str) -> dict[str, Any]:
         return with_dev_auroc(self._homedepot().figures(baseline=name))
