@@ -148,6 +148,19 @@ def test_nobody_there() -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "transient"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+def test_a_host_that_nobody_knows_is_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, number: int, transient: bool
+) -> None:
+    def unresolved(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(number, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unresolved)
+    with pytest.raises(WebError, match="must come from a server that can be reached") as error:
+        request("GET", "http://shop.example/", limits())
+    assert error.value.transient is transient
+
+
 def test_an_https_certificate_is_checked() -> None:
     """A server without TLS is no https server, and what it says is not taken."""
 

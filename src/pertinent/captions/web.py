@@ -114,7 +114,7 @@ def _once(
     except (OSError, UnicodeError) as error:
         raise WebError(
             f"{limits.what} must come from a server that can be reached, got {_reason(error)}",
-            transient=not isinstance(error, ssl.SSLCertVerificationError | UnicodeError),
+            transient=not _lasting(error),
         ) from None
     # A server that drips bytes keeps each read short: only this ends the exchange in time.
     watchdog = threading.Timer(max(deadline_s - time.monotonic(), 0), _shut, [connection.sock])
@@ -137,6 +137,13 @@ def _once(
     finally:
         watchdog.cancel()
         connection.close()
+
+
+def _lasting(error: Exception) -> bool:
+    """Whether another try would fare no better: a bad certificate or name, or a host that no resolver knows."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_NONAME
+    return isinstance(error, ssl.SSLCertVerificationError | UnicodeError)
 
 
 def _open(url: str, limits: Limits, deadline_s: float) -> http.client.HTTPConnection:
