@@ -105,6 +105,21 @@ def test_no_judgments_in_one_split(fails: Run, config: Path, source: Path) -> No
     assert "no judgments in split" in fails("run", config, "--until", "data")
 
 
+def test_a_slice_that_is_nowhere_stops_before_anything_is_trained(fails: Run, config: Path) -> None:
+    line = fails("run", config, "--set", 'evaluation.slices=["language", "colour"]', "--until", "data")
+    assert "evaluation.slices: expected columns of the pairs or the items, found colour; known: " in line
+    assert "title" in line
+    line = fails("run", config, "--set", 'evaluation.slices=["item_popularity"]', "--until", "data")
+    assert line.endswith("item_popularity is counted from the log, and the data set has none")
+
+
+def test_options_of_evaluate_without_effect_are_refused(fails: Run, source: Path) -> None:
+    run, judged = source / "x.run", source / "judgments.csv"
+    run.write_text("query 0 Q0 i0 1 1 t\n")
+    assert "--system teacher: expected a run folder" in fails("evaluate", run, judged, "--system", "teacher")
+    assert "--correction none: expected a run to compare" in fails("evaluate", run, judged, "--correction", "none")
+
+
 def test_unwritable_output(fails: Run, config: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file stands where the run folder should go")
     assert "cannot be written" in fails("run", config, "--until", "data")

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from pertinent.data.build import load_dataset
+from pertinent.data.trec import write_trec_run
 from pertinent.errors import DataError
 from pertinent.evaluation.classification import auroc
 from pertinent.pipeline import load_run_config, run_pipeline
@@ -76,6 +77,23 @@ def test_a_run_folder_stands_for_its_data(data: Path, held_out: pl.DataFrame, tm
     assert evaluate_scores(table, data.parent, resamples=0) == evaluate_scores(table, data, resamples=0)
 
 
+def test_a_trec_run_measures_as_the_same_table(data: Path, held_out: pl.DataFrame, tmp_path: Path) -> None:
+    write_trec_run(held_out.select("query_id", "item_id", "score"), tmp_path / "scores.run", "scores")
+    table = write(tmp_path / "scores.csv", held_out.select("query", "item_id", "score"))
+    found = evaluate_scores(tmp_path / "scores.run", data, resamples=0)
+    assert found["systems"] == evaluate_scores(table, data, resamples=0)["systems"]
+
+
+def test_a_score_beside_probabilities_orders(data: Path, held_out: pl.DataFrame, tmp_path: Path) -> None:
+    test = held_out.filter(pl.col("split") == "test").with_columns(score=-pl.col("score"))
+    both = write(tmp_path / "scores.parquet", test.select("query", "item_id", "score", *PROBABILITIES))
+    found = evaluate_scores(both, data, resamples=0)["systems"]["scores"]  # type: ignore[index]
+    alone = write(tmp_path / "alone.parquet", test.select("query", "item_id", *PROBABILITIES))
+    other = evaluate_scores(alone, data, resamples=0)["systems"]["scores"]  # type: ignore[index]
+    assert found["pair_accuracy"] == pytest.approx(1 - other["pair_accuracy"], abs=0.01)
+    assert found["auroc_4+"] == other["auroc_4+"]  # by P(grade >= L4)
+
+
 def test_with_probabilities_only_the_test_split_is_needed(data: Path, held_out: pl.DataFrame, tmp_path: Path) -> None:
     test = held_out.filter(pl.col("split") == "test").select("query", "item_id", *PROBABILITIES)
     found = evaluate_scores(write(tmp_path / "scores.parquet", test), data, resamples=0)["systems"]["scores"]  # type: ignore[index]
@@ -100,9 +118,9 @@ HOLE: Change = lambda rows: rows.with_columns(  # noqa: E731
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows.drop("score", *PROBABILITIES), r"item_id and score \(or p_1..p_5\), found query, item_id"),
+        (lambda rows: rows.drop("score", *PROBABILITIES), "expected a column score, or p_1..p_n, found query, item_id"),
         (lambda rows: rows.drop("p_2", "p_5"), "probabilities of 5 grades, found no p_2, p_5"),
-        (lambda rows: rows.rename({"query": "q"}), "expected the columns query and item_id, found q, "),
+        (lambda rows: rows.rename({"query": "q"}), "expected the columns item_id and query or query_id, found q, "),
         (lambda rows: rows.head(-1), r"for each of \d+ test pairs, found none for 1, first \('query "),
         (HOLE, r"for each of \d+ test pairs, found none for 1, first"),
         (lambda rows: pl.concat([rows, rows.head(1)]), "expected one row a pair, found .* more than once"),
@@ -127,7 +145,7 @@ def test_a_table_that_does_not_fit_is_one_clear_line(
         ("scores.jsonl", '{"query": "a"\n', "scores.jsonl:1: none of the 1 rows can be read"),
         ("scores.jsonl", '{"query": "a", "item_id": 1}\nnonsense\n', "scores.jsonl:2: row must be a JSON object"),
         ("scores.parquet", "no Parquet", "not a readable Parquet file"),
-        ("scores.xlsx", "x", "expected a file ending in"),
+        ("scores.xlsx", "x", "scores.xlsx:1: expected QUERY Q0 ITEM RANK SCORE TAG"),
         ("nowhere.jsonl", None, "nowhere.jsonl: no such file"),
         ("nowhere.parquet", None, "nowhere.parquet: no such file"),
     ],
@@ -140,6 +158,12 @@ def test_a_table_that_cannot_be_read_is_one_clear_line(
     with pytest.raises(DataError, match=message) as error:
         evaluate_scores(tmp_path / name, data, resamples=0)
     assert "\n" not in str(error.value)
+
+
+def test_a_pair_without_a_query_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("query,item_id\nsofa,1\n ,2\n")
+    with pytest.raises(DataError, match=r"pairs.csv:3: query must not be empty"):
+        read_pairs(tmp_path / "pairs.csv")
 
 
 def test_pairs_keep_their_other_columns_and_empty_numbers_are_null(tmp_path: Path) -> None:

@@ -438,7 +438,7 @@ def test_grades_below_0_are_the_lowest_and_told(tmp_path: Path) -> None:
         ("good.run", None, "good.run: expected judgments after it, for it is not a run folder"),
         ("other.run", "qrels.txt", "other.run: no query of .*qrels.txt is in it"),
         ("nothing.csv", "qrels.txt", "nothing.csv: expected a column score, or p_1..p_n, found query, item_id"),
-        ("words.csv", "qrels.txt", "words.csv: score must be a number, got 'high'"),
+        ("words.csv", "qrels.txt", "words.csv:2: score must be a number, got 'high'"),
         (
             "bytext.csv",
             "qrels.txt",

@@ -39,7 +39,7 @@ def evaluate(
     slice_: Annotated[
         list[str] | None, typer.Option("--slice", metavar="COLUMN[=VALUE]", help="measure (and gate) these parts too")
     ] = None,
-    system: Annotated[str, typer.Option(help="of a run folder, the system to measure")] = "student",
+    system: Annotated[str | None, typer.Option(help="of run folders, the system to measure (default: student)")] = None,
     judged_only: Annotated[
         bool, typer.Option(help="leave unjudged items out of every list (a condensed list)")
     ] = False,
@@ -48,7 +48,9 @@ def evaluate(
     ] = False,
     grades: Annotated[int | None, typer.Option(min=2, help="grades of the scale (default: of the judgments)")] = None,
     intervals: Annotated[Intervals, typer.Option(help="of 95%")] = "bootstrap",
-    correction: Annotated[Correction, typer.Option(help="of p-values, over runs and slices")] = "holm",
+    correction: Annotated[
+        Correction | None, typer.Option(help="with --against: of p-values, over runs and slices (default: holm)")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=0, help="bootstrap resamples of queries; 0: no intervals")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="of resamples and exchanges")] = 0,
     trec_out: Annotated[
@@ -67,6 +69,10 @@ def evaluate(
     from pertinent.pipeline.measuring import Request, measure_runs, write_trec
 
     judgments, measures = _split(rest or [])
+    if system is not None and not any(Path(path).is_dir() for path in (run, *(against or ()))):
+        raise DataError(f"--system {system}: expected a run folder to take it from, found {run}")
+    if correction is not None and not against:
+        raise DataError(f"--correction {correction}: expected a run to compare with, --against, found none")
     plain = not (measures or against or fail_below or slice_ or trec_out or grades or judged_only or undefined_as_zero)
     if plain and judgments is not None and run.is_file() and is_dataset(judgments):
         metrics = evaluate_scores(run, judgments, method=intervals, resamples=resamples, seed=seed)
@@ -79,12 +85,12 @@ def evaluate(
         judgments,
         tuple(measures),
         tuple(against or ()),
-        system,
+        system or "student",
         tuple(slice_ or ()),
         tuple(fail_below or ()),
         judged_only,
         grades,
-        correction,
+        correction or "holm",
         Settings(intervals, resamples, seed=seed, undefined_as_zero=undefined_as_zero),
     )
     found = measure_runs(request)

@@ -63,12 +63,21 @@ def read_table(path: Path, delimiter: str | None = None, encoding: str = "utf-8"
     return table
 
 
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is a table that ``read_table`` reads."""
+    return _suffix(path) in SUFFIXES
+
+
 def kind_of(path: Path) -> str:
     """The ending that says how to read a file, without .gz. Raises DataError for an unknown one."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = _suffix(path)
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: expected a file ending in {', '.join(SUFFIXES)} (or .gz), found {suffix or 'none'!r}")
     return suffix
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def read_text(path: Path, encoding: str) -> str:

@@ -6,6 +6,7 @@ al. 1988, doi:10.2307/2531595, for independent pairs; Obuchowski 1997, doi:10.23
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Self
 
@@ -43,7 +44,7 @@ class SortedPairs:
 
 
 @dataclass(frozen=True)
-class _Pooled:
+class _Pooled(ABC):
     """Pairs of all queries, sorted by score from low to high; a pair has the weight of its query.
 
     queries: (N,) int64 and positive: (N,) bool, of the sorted pairs. tie_starts: (G,) int64.
@@ -98,12 +99,13 @@ class _Pooled:
         parts = self.influence() - other.influence() + shares * (self.under(whole) - other.under(whole))
         return np.asarray((1 - 2 * swaps) @ parts, dtype=np.float64)
 
+    @abstractmethod
     def _area(self, weights: Floats) -> Floats:
-        raise NotImplementedError
+        """The area under each row of weights, (B, N) of the sorted pairs: (B,)."""
 
+    @abstractmethod
     def _derivatives(self, hits: Floats, misses: Floats) -> tuple[Floats, Floats]:
         """Of the area by the weight of a positive, and of a negative, in each group of equal scores (low to high)."""
-        raise NotImplementedError
 
 
 class PooledAuroc(_Pooled):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pertinent.data.source import nearest
-from pertinent.data.tables import SUFFIXES, kind_of
+from pertinent.data.tables import SUFFIXES, is_table, kind_of
 from pertinent.errors import DataError
 from pertinent.mining.config import LOG_COLUMNS, LogConfig
 from pertinent.mining.csv_files import csv_columns, csv_rows, read_csv_table
@@ -52,7 +52,7 @@ def log_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_table(file))
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_table(file))
             if not inside:
                 raise DataError(f"{path}: expected files ending in {', '.join(SUFFIXES)} (or .gz), found none")
             found += inside
@@ -88,10 +88,6 @@ def open_log(engine: Engine, config: LogConfig, files: Sequence[Path], work: Pat
     relations = [relation for relation, _ in parts]
     relations += [f"SELECT * FROM {scan(*staged)}"] if staged else []
     return Log(f"({' UNION ALL '.join(relations)})", tuple(files), "own", frozenset(columns), bool(texts))
-
-
-def _is_table(file: Path) -> bool:
-    return file.is_file() and Path(file.name.lower().removesuffix(".gz")).suffix in SUFFIXES
 
 
 def _reads_as_ubi(file: Path, config: LogConfig) -> bool:

@@ -21,7 +21,8 @@ from pertinent.files import write_parquet
 from pertinent.pipeline.agreement import with_agreement
 from pertinent.pipeline.config import EvaluationConfig
 from pertinent.pipeline.differences import with_differences
-from pertinent.pipeline.pairs import read_pairs
+from pertinent.pipeline.judged import JudgedPairs, RunScores, probability_columns, read_run_scores
+from pertinent.pipeline.on_judged import keyed
 from pertinent.pipeline.slicing import with_slice_columns
 from pertinent.progress import progress
 from pertinent.teacher.backbones import Backbone
@@ -100,32 +101,32 @@ def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], sca
 
 
 def evaluate_scores(
-    table: Path, data: Path, *, method: Method = "bootstrap", resamples: int, seed: int = 0
+    run: Path, data: Path, *, method: Method = "bootstrap", resamples: int, seed: int = 0
 ) -> dict[str, object]:
     """Metrics of a stranger's scores on a run's held-out judgments.
 
-    table: CSV, JSONL or Parquet with query, item_id and p_1..p_n, or score (higher is better). data: the data folder
-    of a run, or the run folder. Every test judgment needs its scores; where there are no probabilities every dev
-    judgment does too, for grades then come from a map of the score that is fitted on dev.
-    Raises DataError in one line when the table cannot be read or a held-out pair has no score.
+    run: a TREC run, or CSV, JSONL or Parquet with query or query_id, item_id and p_1..p_n, or score (higher is better);
+    with both the score orders. data: the data folder of a run, or the run folder. Every test judgment needs its scores;
+    where there are no probabilities every dev judgment does too, for grades then come from a map of the score that is
+    fitted on dev. Raises DataError in one line when the file cannot be read or a held-out pair has no score.
     """
     dataset = load_dataset(data / "data" if (data / "data" / "dataset.json").is_file() else data)
     scale = dataset.scale
-    given = read_pairs(table, numbers=("score", *scale.probability_columns))
-    wanted = _score_columns(table, given, scale)
-    repeated = given.filter(pl.struct("query", "item_id").is_duplicated())
-    if repeated.height:
-        raise DataError(f"{table}: expected one row a pair, found {_pair(repeated)} more than once")
+    given = read_run_scores(run)
+    wanted = _score_columns(given, scale)
     splits = ["dev", "test"] if wanted == ["score"] else ["test"]
     pairs = dataset.judgments.filter(pl.col("split").is_in(splits))
-    joined = pairs.join(given.select("query", "item_id", *wanted), on=["query", "item_id"], how="left")
+    rows = keyed(given, JudgedPairs(str(data), pairs, scale.n_grades))
+    repeated = rows.filter(pl.struct("query_id", "item_id").is_duplicated())
+    if repeated.height:
+        raise DataError(f"{run}: expected one row a pair, found {_pair(repeated)} more than once")
+    joined = pairs.join(rows.select("query_id", "item_id", *wanted), on=["query_id", "item_id"], how="left")
     for split in reversed(splits):
-        _check_scored(table, joined.filter(pl.col("split") == split), split, wanted)
-    scores = joined.select("query_id", "query", "item_id", "grade", "language", "split")
-    if wanted == ["score"]:
-        scores = scores.with_columns(joined["score"].alias("scores"))
-    else:
-        scores = with_system(scores, "scores", joined.select(wanted).to_numpy().astype(np.float32), scale)
+        _check_scored(run, joined.filter(pl.col("split") == split), split, wanted)
+    columns = [pl.col(name).alias(f"scores.{name}") for name in scale.probability_columns if name in wanted]
+    scores = joined.select(
+        "query_id", "query", "item_id", "grade", "language", "split", pl.col("score").alias("scores"), *columns
+    )
     return evaluate(scores, scale, systems=["scores"], method=method, resamples=resamples, seed=seed).metrics
 
 
@@ -134,20 +135,20 @@ def is_dataset(folder: Path) -> bool:
     return any((place / "dataset.json").is_file() for place in (folder, folder / "data"))
 
 
-def _score_columns(table: Path, given: pl.DataFrame, scale: Scale) -> list[str]:
-    """The columns of probabilities where there are any, else the score's."""
-    names = list(scale.probability_columns)
-    absent = [name for name in names if name not in given.columns]
-    if not absent:
-        return names
-    if len(absent) < len(names):
-        raise DataError(f"{table}: expected probabilities of {scale.n_grades} grades, found no {', '.join(absent)}")
-    if "score" not in given.columns:
+def _score_columns(given: RunScores, scale: Scale) -> list[str]:
+    """The score, and the probabilities of the grades where there are any."""
+    names, found = list(scale.probability_columns), probability_columns(given.frame)
+    if not found:
+        return ["score"]
+    if absent := [name for name in names if name not in found]:
         raise DataError(
-            f"{table}: expected the columns query, item_id and score (or {names[0]}..{names[-1]}), "
-            f"found {', '.join(given.columns)}"
+            f"{given.shown}: expected probabilities of {scale.n_grades} grades, found no {', '.join(absent)}"
         )
-    return ["score"]
+    if more := [name for name in found if name not in names]:
+        raise DataError(
+            f"{given.shown}: expected probabilities of {scale.n_grades} grades, found {', '.join(more)} too"
+        )
+    return ["score", *names]
 
 
 def _check_scored(table: Path, pairs: pl.DataFrame, split: str, wanted: list[str]) -> None:
@@ -161,7 +162,8 @@ def _check_scored(table: Path, pairs: pl.DataFrame, split: str, wanted: list[str
 
 
 def _pair(rows: pl.DataFrame) -> str:
-    return f"({rows['query'][0]!r}, {rows['item_id'][0]})"
+    query = rows["query" if "query" in rows.columns else "query_id"][0]
+    return f"({query!r}, {rows['item_id'][0]})"
 
 
 def _bm25(pairs: pl.DataFrame, bundle: Scorer) -> tuple[NDArray[np.float64], str]:

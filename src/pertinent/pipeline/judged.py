@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pertinent.data import values
 from pertinent.data.build import load_dataset
-from pertinent.data.tables import SUFFIXES, read_table
+from pertinent.data.tables import is_table
 from pertinent.data.trec import read_qrels, read_trec_run
 from pertinent.data.wands import GRADES as WANDS_GRADES
 from pertinent.data.wands import is_wands, read_labels
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet
+from pertinent.pipeline.pairs import read_pairs
 from pertinent.types import Scale
 
 RUN_SCORES = Path("evaluation") / "scores.parquet"
@@ -49,6 +49,12 @@ class RunScores:
     frame: pl.DataFrame = field(repr=False)
 
 
+def probability_columns(frame: pl.DataFrame) -> list[str]:
+    """The columns p_1, p_2, ... of ``frame``, in the order of the grades."""
+    found = (column for column in frame.columns if column.startswith("p_") and column[2:].isdecimal())
+    return sorted(found, key=lambda column: int(column[2:]))
+
+
 def is_run_folder(path: Path) -> bool:
     """Whether ``path`` is a run folder with an evaluation."""
     return (path / RUN_SCORES).is_file()
@@ -66,7 +72,7 @@ def read_judged(path: Path, n_grades: int | None = None) -> JudgedPairs:
         raise DataError(f"{path}: no such file")
     elif path.name.removesuffix(".gz") == "label.csv" and is_wands(path.parent):
         found = _wands(path.parent)
-    elif _is_table(path):
+    elif is_table(path):
         found = _judged_table(path)
     else:
         found = _judged(str(path), read_qrels(path))
@@ -85,13 +91,10 @@ def read_run_scores(path: Path, system: str = "student") -> RunScores:
         raise DataError(f"{path}: no such file")
     name = path.name.removesuffix(".gz")
     stem = name[: -len(Path(name).suffix)] if Path(name).suffix else name
-    if not _is_table(path):
+    if not is_table(path):
         return RunScores(str(path), stem, read_trec_run(path))
-    rows = _texts(path, ("query_id", "query", "item_id"))
-    probabilities = sorted(
-        (c for c in rows.columns if c.startswith("p_") and c[2:].isdecimal()), key=lambda c: int(c[2:])
-    )
-    rows = _numbers(path, rows, [*(["score"] if "score" in rows.columns else []), *probabilities])
+    rows = read_pairs(path, ("score", "p_[0-9]*"), by_id=True)
+    probabilities = probability_columns(rows)
     if "score" not in rows.columns and not probabilities:
         raise DataError(f"{path}: expected a column score, or p_1..p_n, found {', '.join(rows.columns)}")
     if "score" not in rows.columns:
@@ -177,10 +180,9 @@ def _wands(folder: Path) -> JudgedPairs:
 
 
 def _judged_table(path: Path) -> JudgedPairs:
-    rows = _texts(path, ("query_id", "query", "item_id"))
+    rows = read_pairs(path, ("grade",), by_id=True)
     if "grade" not in rows.columns:
         raise DataError(f"{path}: expected a column grade, found {', '.join(rows.columns)}")
-    rows = _numbers(path, rows, ["grade"])
     wrong = rows.filter(pl.col("grade").is_null() | (pl.col("grade") != pl.col("grade").floor()))
     if wrong.height:
         raise DataError(f"{path}: grade must be a whole number, got {wrong['grade'][0]} ({wrong.height} such rows)")
@@ -207,37 +209,6 @@ def _with_scale(found: JudgedPairs, n_grades: int | None) -> JudgedPairs:
         query, item = repeated.select("query_id", "item_id").row(0)
         raise DataError(f"{found.shown}: item {item} of query {query}: the pair is judged more than once")
     return JudgedPairs(found.shown, found.frame, wanted, found.notes)
-
-
-def _is_table(path: Path) -> bool:
-    return Path(path.name.removesuffix(".gz")).suffix.lower() in SUFFIXES
-
-
-def _texts(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    table = read_table(path)
-    if table.broken.height:
-        line, reason = table.broken.row(0)[1:3]
-        raise DataError(f"{path}:{line}: {reason}")
-    rows = table.rows
-    if "item_id" not in rows.columns or not {"query", "query_id"} & set(rows.columns):
-        raise DataError(f"{path}: expected the columns item_id and query or query_id, found {', '.join(rows.columns)}")
-    present = [column for column in columns if column in rows.columns]
-    rows = rows.with_columns([values.text(rows, column) for column in present])
-    for column in present:
-        if rows[column].null_count():
-            line = table.lines[int(rows[column].is_null().arg_true()[0])]
-            raise DataError(f"{path}:{line}: {column} must not be empty")
-    return rows
-
-
-def _numbers(path: Path, rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    for column in columns:
-        number, broken = values.number(rows, column)
-        wrong = rows.filter(broken.fill_null(False))
-        if wrong.height:
-            raise DataError(f"{path}: {column} must be a number, got {wrong[column][0]!r} ({wrong.height} such rows)")
-        rows = rows.with_columns(number.alias(column))
-    return rows
 
 
 def _expected_gain(rows: pl.DataFrame, probabilities: Sequence[str]) -> pl.Series:

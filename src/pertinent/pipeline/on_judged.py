@@ -9,7 +9,7 @@ from pertinent.errors import DataError
 from pertinent.evaluation.classification import most_likely
 from pertinent.evaluation.metrics import Judgments
 from pertinent.evaluation.systems import Retrieved, Scored, SystemScores
-from pertinent.pipeline.judged import JudgedPairs, RunScores
+from pertinent.pipeline.judged import JudgedPairs, RunScores, probability_columns
 
 
 def coded(pairs: JudgedPairs) -> Judgments:
@@ -73,7 +73,7 @@ def _on_judged_pairs(
     scores[retrieved.rows[has_row]] = retrieved.scores[has_row]
     probs = None
     columns = [f"p_{k}" for k in range(1, judgments.n_grades + 1)]
-    found = [c for c in kept.columns if c.startswith("p_") and c[2:].isdecimal()]
+    found = probability_columns(kept)
     if found and set(found) != set(columns):
         raise DataError(
             f"{run.shown}: expected p_1..p_{judgments.n_grades} for {judgments.n_grades} grades, found {', '.join(found)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import polars as pl
@@ -12,28 +13,34 @@ from pertinent.data.tables import read_table
 from pertinent.errors import DataError
 
 
-def read_pairs(file: Path, numbers: Sequence[str] = ()) -> pl.DataFrame:
-    """The columns of ``file`` as they are, but ``query`` and ``item_id`` as text (a number too) and ``numbers`` as f64.
+def read_pairs(file: Path, numbers: Sequence[str] = (), *, by_id: bool = False) -> pl.DataFrame:
+    """The columns of ``file`` as they are, but queries and items as text (a number too) and ``numbers`` as f64.
 
-    numbers: columns that are read as numbers where they are there; an empty value is null.
-    Raises DataError naming the file, and the line where there is one, if the table cannot be read, has no column query
-    or item_id, or a value of ``numbers`` is no number.
+    numbers: columns that are read as numbers where they are there, ``*`` standing for anything; an empty value is null.
+    by_id: whether a column ``query_id`` may stand in for ``query``.
+    Raises DataError naming the file, and the line where there is one, if the table cannot be read, has no query or
+    item_id, one of them is empty, or a value of ``numbers`` is no number.
     """
     table = read_table(file)
     if table.broken.height:
         line, reason = table.broken.row(0)[1:3]
         raise DataError(f"{file}:{line}: {reason}")
     rows = table.rows
-    absent = [column for column in ("query", "item_id") if column not in rows.columns]
-    if absent:
-        raise DataError(f"{file}: expected the columns query and item_id, found {', '.join(rows.columns)}")
-    read = [values.text(rows, column) for column in ("query", "item_id")]
-    for column in numbers:
-        if column in rows.columns:
+    queries = [column for column in ("query", *(["query_id"] if by_id else [])) if column in rows.columns]
+    if not queries or "item_id" not in rows.columns:
+        expected = "item_id and query or query_id" if by_id else "query and item_id"
+        raise DataError(f"{file}: expected the columns {expected}, found {', '.join(rows.columns)}")
+    read = rows.with_columns(values.text(rows, column) for column in (*queries, "item_id"))
+    for column in (*queries, "item_id"):
+        if read[column].null_count():
+            line = table.lines[int(read[column].is_null().arg_true()[0])]
+            raise DataError(f"{file}:{line}: {column} must not be empty")
+    for column in rows.columns:
+        if any(fnmatchcase(column, pattern) for pattern in numbers):
             number, broken = values.number(rows, column)
             _check(file, table.lines, rows[column], rows.select(broken.alias("broken"))["broken"])
-            read.append(number)
-    return rows.with_columns(read)
+            read = read.with_columns(number)
+    return read
 
 
 def _check(file: Path, lines: pl.Series, column: pl.Series, broken: pl.Series) -> None:

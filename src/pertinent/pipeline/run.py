@@ -16,6 +16,7 @@ from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages, key_settings
 from pertinent.pipeline.lock import run_lock
+from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
 from pertinent.report import write_report
@@ -62,6 +63,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     source = {"source": source_hash(config.data, outside=(config.output, config.folder))}
     stage("data", config.data, source, lambda out: build_dataset(config.data, out))
+    check_slice_columns(folder / "data", config.evaluation.slices)
     fields = field_stages(config)
     for name, section in fields.items():
         if order.index(name) <= order.index(until):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pertinent.data.config import DataConfig, TableConfig
 from pertinent.data.pinboard import PINBOARD_VERSION
-from pertinent.data.tables import SUFFIXES
+from pertinent.data.tables import is_table
 from pertinent.errors import DataError
 from pertinent.files import sha256_of_file, sha256_of_json
 from pertinent.pipeline.stage import read_manifest
@@ -46,7 +46,7 @@ def source_files(config: DataConfig, *, outside: Sequence[Path] = ()) -> dict[st
         found[_DESCRIPTION] = folder / _DESCRIPTION
     else:
         skipped = {path.resolve() for path in outside if folder.resolve() in path.resolve().parents}
-        below = (file for file in folder.rglob("*") if _is_table(file) or file.name == _DESCRIPTION)
+        below = (file for file in folder.rglob("*") if is_table(file) or file.name == _DESCRIPTION)
         found = {
             file.relative_to(folder).as_posix(): file for file in below if skipped.isdisjoint(file.resolve().parents)
         }
@@ -58,12 +58,8 @@ def _table_files(folder: Path, stem: str, table: TableConfig) -> Iterator[tuple[
         yield table.file, folder / table.file
         return
     for file in folder.iterdir():
-        if file.name.partition(".")[0].lower() == stem and _is_table(file):
+        if file.name.partition(".")[0].lower() == stem and is_table(file):
             yield file.name, file
-
-
-def _is_table(file: Path) -> bool:
-    return Path(file.name.lower().removesuffix(".gz")).suffix in SUFFIXES
 
 
 def file_hash(file: Path) -> str:
