@@ -59,6 +59,7 @@ def main() -> None:
         evaluate,
         importing,
         init,
+        label,
         links,
         mine,
         report,
@@ -84,7 +85,7 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    resumes = (["run"], ["caption"], ["links"], ["mine"])
+    resumes = (["run"], ["caption"], ["links"], ["mine"], ["label"])
     continues = "; the same command continues from here" if sys.argv[1:2] in resumes else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

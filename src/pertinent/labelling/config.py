@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from pertinent.config import Config
+
+LOG_COLUMNS = ("query", "item_id", "position", "language")
+BANDS = ("popularity", "position")  # strata that are bands of a number; any other is a column of the log or the items
+SOURCES = ("impressions", "bm25", "embedding", "random")
+Allocation = Literal["proportional", "sqrt", "fixed"]
 
 
 class LabelsConfig(Config):
@@ -21,3 +29,72 @@ class LabelsConfig(Config):
     )
     max_pairs: int = Field(default=200_000, ge=1, description="pairs in all; pool pairs are dropped first, whole ranks")
     unit_pairs: int = Field(default=4096, ge=1, description="pairs a shard: the most that a kill can cost")
+
+
+class SharesConfig(Config):
+    """What part of the sample each source gives. They add up to 1."""
+
+    impressions: float = Field(default=0.7, gt=0.0, le=1.0, description="pairs that the log shows")
+    bm25: float = Field(default=0.2, ge=0.0, le=1.0, description="items that share the query's words, not in the log")
+    embedding: float = Field(default=0.0, ge=0.0, le=1.0, description="nearest items by static token vectors")
+    random: float = Field(default=0.1, ge=0.0, le=1.0, description="items drawn evenly: easy negatives")
+
+    @model_validator(mode="after")
+    def _add_up(self) -> SharesConfig:
+        total = sum(self.model_dump().values())
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"shares: expected a sum of 1, found {total:g}")
+        return self
+
+
+class SampleConfig(Config):
+    """Which pairs of a log, and beside it, are drawn for the teacher. Human-judged pairs and held-out queries never are."""
+
+    paths: tuple[Path, ...] = Field(
+        default=(), description="the log's Parquet files, or folders of them; none: the log of the data stage"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="query, item_id, position or language -> the file's column name"
+    )
+    pairs: int = Field(default=300_000, ge=1, description="pairs in all, of every source together")
+    shares: SharesConfig = SharesConfig()
+    strata: tuple[str, ...] = Field(
+        default=("popularity", "language", "position"),
+        description="what parts the impressions: popularity, position, or any column of the log or of the items",
+    )
+    popularity_bands: tuple[int, ...] = Field(
+        default=(10, 100, 1000),
+        description="first log rows a query of each higher band: here 1-9, 10-99, 100-999, 1000+",
+    )
+    position_bands: tuple[int, ...] = Field(
+        default=(4, 11, 26), description="first position of each later band, of the pair's best position"
+    )
+    allocation: Allocation = Field(
+        default="sqrt", description="places of a stratum by its pairs, by their square root, or the same for each"
+    )
+    quotas: dict[str, int] = Field(
+        default_factory=dict, description='places of single strata, named by their values, "10-99 | de | 1-3"; first'
+    )
+    max_per_query: int = Field(default=50, ge=1, description="impressions of a query, before places are given out")
+    max_per_item: int = Field(default=200, ge=1, description="impressions of an item, after the cap by query")
+    pool_depth: int = Field(default=50, ge=1, description="ranks that BM25 and embedding neighbours are drawn from")
+    threads: int | None = Field(default=None, ge=1, description="of DuckDB; default: all cores")
+    memory_gib: float = Field(
+        default=2.5, gt=0.1, description="DuckDB's own memory limit; beyond it, it spills to disk"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> SampleConfig:
+        for name in self.columns:
+            if name not in LOG_COLUMNS:
+                raise ValueError(f"columns: expected some of {', '.join(LOG_COLUMNS)}, found {name}")
+        for name, bands in (("popularity_bands", self.popularity_bands), ("position_bands", self.position_bands)):
+            if list(bands) != sorted({band for band in bands if band > 1}):
+                raise ValueError(f"{name}: expected rising whole numbers over 1, found {list(bands)}")
+        for name, places in self.quotas.items():
+            if places < 0:
+                raise ValueError(f"quotas: expected places from 0 of {name}, found {places}")
+        for name in self.strata:
+            if name in ("query", "item_id") or self.strata.count(name) > 1:
+                raise ValueError(f"strata: expected distinct columns, neither query nor item_id, found {name}")
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import bm25s
 import numpy as np
@@ -72,7 +73,7 @@ def _pool_pairs(
     rng = np.random.default_rng((seed, 1))
     neighbours = randoms = empty
     if config.pool_per_query:
-        ranked, found = _bm25_ranked(queries["query"].to_list(), texts["text"].to_list(), depth)
+        ranked, found = bm25_ranked(texts["text"].to_list(), depth)(queries["query"].to_list())
         # An item that shares no word with the query is no neighbour: it is drawn last, and then left out.
         draws = np.where(found, rng.random((queries.height, depth)), 2.0)
         ranks = np.sort(np.argsort(draws, axis=1)[:, : min(config.pool_per_query, depth)], axis=1)
@@ -84,12 +85,19 @@ def _pool_pairs(
     return neighbours, randoms
 
 
-def _bm25_ranked(queries: list[str], texts: list[str], depth: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows of the best items by BM25, and whether each shares a word with the query: both (Q, depth)."""
+def bm25_ranked(texts: list[str], depth: int) -> Callable[[list[str]], tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Index the items once; the function gives, of Q queries, the rows of their best items by BM25, both (Q, depth):
+
+    the rows, best first, and whether each shares a word with the query.
+    """
     retriever = bm25s.BM25(method="lucene")
     retriever.index([terms_of(text) or [""] for text in texts], show_progress=False)
-    rows, scores = retriever.retrieve([terms_of(query) or [""] for query in queries], k=depth, show_progress=False)
-    return np.asarray(rows, dtype=np.int64), np.asarray(scores) > 0
+
+    def rank(queries: list[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        rows, scores = retriever.retrieve([terms_of(query) or [""] for query in queries], k=depth, show_progress=False)
+        return np.asarray(rows, dtype=np.int64), np.asarray(scores) > 0
+
+    return rank
 
 
 def _pairs_of(queries: pl.DataFrame, items: NDArray[np.object_], source: str) -> pl.DataFrame:

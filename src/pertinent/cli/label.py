@@ -1,0 +1,47 @@
+"""`pertinent label sample`: the pairs that the teacher labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pertinent.cli.app import SetOption, app, emit
+
+label = typer.Typer(name="label", help="Pairs for the teacher to label, drawn from a search log.", no_args_is_help=True)
+app.add_typer(label)
+
+
+@label.callback()
+def _group() -> None:
+    """Pairs for the teacher to label, drawn from a search log."""
+
+
+@label.command()
+def sample(
+    target: Annotated[Path, typer.Argument(help="run folder whose data and text stages are done, or its data folder")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of these settings (default: the defaults)")] = None,
+    overrides: SetOption = None,
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet file of the log, or folder of them; repeatable (default: the data folder's log)"),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="teacher's folder: its token vectors give the embedding neighbours")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of every draw")] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder to write (default: sample/ beside the data folder)")] = None,
+) -> None:
+    """Draw pairs by strata of the log, with neighbours and random items; held-out queries and judged pairs never."""
+    from pertinent.config import load_config, overridden, parse_config, paths_beside
+    from pertinent.labelling.config import SampleConfig
+    from pertinent.pipeline.labelling import run_sample
+
+    if config is None:
+        settings = parse_config(SampleConfig, overridden({}, overrides or ()), "--set")
+    else:
+        settings = paths_beside(load_config(SampleConfig, config, overrides or ()), ["paths"], config.resolve().parent)
+    if log:
+        settings = settings.model_copy(update={"paths": tuple(log)})
+    emit(run_sample(settings, target, out, vectors=vectors, seed=seed))

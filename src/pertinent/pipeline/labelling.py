@@ -1,0 +1,53 @@
+"""The labelling stages run alone, beside the data and the text that they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pertinent.errors import DataError
+from pertinent.files import sha256_of_json
+from pertinent.labelling.config import SampleConfig
+from pertinent.labelling.draw import draw_sample, sample_files
+from pertinent.pipeline.fields import data_folder
+from pertinent.pipeline.lock import run_lock
+from pertinent.pipeline.source import file_hash, folder_key
+from pertinent.pipeline.stage import run_stage
+
+
+def run_sample(
+    config: SampleConfig, target: Path, out: Path | None = None, *, vectors: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """`draw_sample` as a stage; returns its manifest with its folder under "folder".
+
+    target: a run folder with the stages data and text, or its data folder. out: default: sample/ beside the data folder.
+    vectors: see `draw_sample`. A finished stage is skipped. Raises DataError and ConfigError.
+    """
+    data = data_folder(target)
+    text = text_folder(data)
+    out = out or data.parent / "sample"
+    inputs = {"data": folder_key(data), "text": folder_key(text)}
+    if config.paths:
+        inputs["log"] = sha256_of_json([[file.name, file_hash(file)] for file in sample_files(config.paths)])
+    if vectors is not None:
+        names = [name for name in ("tokenizer.json", "token_vectors.npy") if (vectors / name).is_file()]
+        inputs["vectors"] = sha256_of_json([[name, file_hash(vectors / name)] for name in names])
+    settings = config.model_dump(mode="json", exclude={"threads", "memory_gib", "paths"})
+    with run_lock(out.parent):
+        done = run_stage(
+            "sample",
+            out,
+            config=settings,
+            seed=seed,
+            inputs=inputs,
+            work=lambda folder: draw_sample(config, data, text, folder, vectors=vectors, seed=seed),
+        )
+    return {"folder": str(out), **done}
+
+
+def text_folder(data: Path) -> Path:
+    """The text stage's folder beside a data folder. Raises DataError."""
+    text = data.parent / "text"
+    if not (text / "items.parquet").is_file():
+        raise DataError(f"{text}: expected the text stage's folder, found none (pertinent run CONFIG --until text)")
+    return text
