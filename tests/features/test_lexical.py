@@ -79,7 +79,13 @@ def test_every_feature_of_one_pair_is_worked_by_hand() -> None:
             "title.position": 1.0,  # "velvet" comes first
             "title.trigram_query": 9 / 11,
             "title.trigram_jaccard": 9 / 19,
+            "title.proximity": 1.0,
             "title.numbers": 0.0,
+            "title.measures": 1.0,  # no unit in the query
+            "title.other_measure": 0.0,
+            "body.proximity": 0.0,
+            "body.measures": 1.0,
+            "body.other_measure": 0.0,
             "title.log_length": math.log(5),
             **{f"body.{name}": 0.0 for name in ("bm25", "matched", "matched_idf", "matched_max_idf", "ordered")},
             **{f"body.{name}": 0.0 for name in ("phrase", "position", "trigram_query", "trigram_jaccard", "numbers")},
@@ -135,10 +141,48 @@ def test_single_features_match_the_hand_worked_values(query: str, row: int, expe
 def test_an_empty_query_gives_zero_but_in_lengths_and_numbers() -> None:
     for row in range(len(TITLES)):
         found = features(" ! ", row)
-        assert {found["title.numbers"], found["body.numbers"]} == {1.0}
+        ones = ("title.numbers", "body.numbers", "title.measures", "body.measures")
+        assert {found[name] for name in ones} == {1.0}
         assert found["title.log_length"] == pytest.approx(math.log1p(len(terms_of(TITLES[row]))))
-        rest = [value for name, value in found.items() if "log_length" not in name and ".numbers" not in name]
+        rest = [value for name, value in found.items() if "log_length" not in name and name not in ones]
         assert not any(rest)
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "expected"),
+    [
+        ("rope 24 inch", "rope 24 in", (1, 0)),
+        ('rope 24"', "24-inch rope", (1, 0)),
+        ("rope 24 in", "rope 30 inches", (0, 1)),
+        ("rope 24 in", "24 rope", (0, 0)),
+        ("24 in 6 ft", 'board 24" x 8 feet', (0.5, 0.5)),
+        ("rope in 24", "rope 30 in", (1, 0)),  # no measure: "in" before a number is a word
+        ("24 in", "24 | in", (1, 0)),  # what stands between terms is not read
+    ],
+)
+def test_measures_agree_by_number_and_unit(query: str, title: str, expected: tuple[float, float]) -> None:
+    # The second item ends where the third begins: a unit there is behind no number of its own.
+    items, statistics = corpus(["5", title, "in"], ["", "", ""])
+    found = lexical_features(query, items, statistics)[1]
+    columns = [FEATURE_NAMES.index(f"title.{name}") for name in ("measures", "other_measure")]
+    assert tuple(found[columns].tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "expected"),
+    [
+        ("red sofa", "sofa in red", 1 / 2),
+        ("red sofa", "red red red sofa", 1),
+        ("red sofa", "red one two three sofa", 1 / 4),
+        ("red red", "red red", 0),  # one term, twice
+        ("sofa", "sofa", 0),
+        ("red oak sofa", "red one oak one two sofa", 1 / 2),
+    ],
+)
+def test_proximity_is_one_over_the_least_distance_of_two_terms(query: str, title: str, expected: float) -> None:
+    items, statistics = corpus(["sofa", title, "red"], ["", "", ""])  # neighbours in other items do not count
+    found = lexical_features(query, items, statistics)[:, FEATURE_NAMES.index("title.proximity")]
+    assert found == pytest.approx([0, expected, 0])
 
 
 def test_kinds_and_names_tell_what_a_feature_depends_on() -> None:

@@ -5,6 +5,7 @@ student.onnx           query vectors, item vectors, features -> grade probabilit
                        temperature inside)
 tokenizer.json, token_vectors.npy          the static query encoder (float16)
 terms.json, idf.npz                        frozen corpus statistics of the lexical features
+sides.json, sides.npz          features from tables: columns of items, rates, interest, graph vectors
 items/ids.json, items/vectors.npy, items/terms.npz      the item store
 probe.parquet          stored pairs with their features and probabilities: replayed when a bundle is verified
 README.md              model card
@@ -23,7 +24,7 @@ from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems
 from pertinent.features.ragged import Ragged
 from pertinent.files import read_json, sha256_of_file, write_json
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "bundle.json"
 
 
@@ -75,6 +76,8 @@ def bundle_files(folder: Path) -> list[Path]:
         "token_vectors.npy",
         "terms.json",
         "idf.npz",
+        "sides.json",
+        "sides.npz",
         "probe.parquet",
         "README.md",
     ]

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pertinent.bundle.format import bundle_folder, read_description, read_items, read_statistics
+from pertinent.bundle.sides import read_sides
 from pertinent.errors import DataError, ModelError
+from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.encoder import StaticEncoder
-from pertinent.features.lexical import FEATURE_NAMES, CorpusStatistics, LexicalItems, lexical_features
+from pertinent.features.lexical import CorpusStatistics, LexicalItems
+from pertinent.features.side import Side
 from pertinent.types import Scale
 
 
@@ -32,6 +35,12 @@ class Scorer:
     lexical: LexicalItems
     session: Any  # onnxruntime.InferenceSession
     description: dict[str, Any]
+    sides: tuple[Side, ...] = ()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of the features that `inputs` gives."""
+        return tuple(spec.name for spec in all_specs(self.sides))
 
     def score(self, query: str, item_ids: Sequence[str]) -> NDArray[np.float32]:
         """Grade probabilities of candidates: (C, n) float32, each row summing to 1; NaN for an unknown item."""
@@ -46,7 +55,7 @@ class Scorer:
         self, query: str, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """The network's inputs for stored items by row: query (1, d), items (C, d), features (C, F), all float32."""
-        features = lexical_features(query, self.lexical.take(rows), self.statistics)
+        features = pair_features(query, self.lexical.take(rows), rows, self.statistics, self.sides)
         return self.encoder.encode([query]), np.asarray(self.item_vectors[rows]), features
 
     def run(
@@ -91,7 +100,8 @@ def open_bundle(folder: Path, *, check_hashes: bool = True) -> Scorer:
     folder = bundle_folder(folder)
     description = read_description(folder, check_hashes=check_hashes)
     names = tuple(feature["name"] for feature in description["features"])
-    if names != FEATURE_NAMES:
+    sides = read_sides(folder)
+    if names != tuple(spec.name for spec in all_specs(sides)):
         raise ModelError(f"{folder}: expected the features of this version, found others; export the bundle again")
     ids, item_vectors, lexical = read_items(folder)
     vectors = np.load(folder / "token_vectors.npy", allow_pickle=False).astype(np.float32)
@@ -104,6 +114,7 @@ def open_bundle(folder: Path, *, check_hashes: bool = True) -> Scorer:
         lexical=lexical,
         session=_session(folder / "student.onnx"),
         description=description,
+        sides=sides,
     )
 
 

@@ -9,7 +9,6 @@ import polars as pl
 
 from pertinent.bundle.scorer import open_bundle
 from pertinent.errors import ModelError
-from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.files import read_parquet
 
 FEATURE_TOLERANCE = 1e-6
@@ -34,8 +33,11 @@ def verify_bundle(folder: Path) -> dict[str, float]:
             raise ModelError(f"{folder / 'probe.parquet'}: expected items of the bundle, found {missing}")
         inputs = scorer.inputs(str(query), rows)
         stored = np.array(group["features"].to_list(), dtype=np.float32).reshape(rows.size, -1)
+        if stored.shape != inputs[2].shape:
+            expected = f"{inputs[2].shape[1]} features a pair"
+            raise ModelError(f"{folder / 'probe.parquet'}: expected {expected}, found {stored.shape[1]}")
         drift = np.abs(inputs[2] - stored)
-        _refuse(drift, FEATURE_TOLERANCE, group, FEATURE_NAMES, folder)
+        _refuse(drift, FEATURE_TOLERANCE, group, scorer.feature_names, folder)
         moved = np.abs(scorer.run(*inputs) - group.select(scorer.scale.probability_columns).to_numpy())
         _refuse(moved, PROBABILITY_TOLERANCE, group, scorer.scale.probability_columns, folder)
         worst = {

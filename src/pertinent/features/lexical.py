@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pertinent.features.declare import FeatureSpec, Kind
 from pertinent.features.ragged import Ragged
-from pertinent.features.terms import is_number, terms_of, trigrams_of
+from pertinent.features.terms import is_number, is_unit, terms_of, trigrams_of
 
 K1, B = 1.2, 0.75  # of BM25; Robertson and Zaragoza 2009, section 3.2
 FIELDS = ("title", "body")
@@ -23,30 +25,28 @@ _PER_FIELD = (
     "matched_max_idf",  # 1 if the query's rarest term is in the field
     "ordered",  # share of adjacent query terms that are adjacent and in order in the field
     "phrase",  # 1 if the whole query stands in the field
+    "proximity",  # 1 / the least distance between two different query terms, 0 where fewer than two match
     "position",  # 1 / (1 + position of the first matching term), 0 where none matches
     "trigram_query",  # share of the query's character trigrams in the field: survives misspellings
     "trigram_jaccard",  # trigrams in both over trigrams in either
     "numbers",  # share of the query's numbers in the field, 1 where the query has none
+    "measures",  # share of the query's measures (a number and its unit) in the field, 1 where the query has none
+    "other_measure",  # share of them whose unit stands in the field behind other numbers only
     "log_length",  # log(1 + terms in the field)
 )
 _ANYWHERE = ("matched_anywhere", "matched_idf_anywhere", "trigram_anywhere")
 _QUERY = ("query_log_terms", "query_mean_idf", "query_max_idf", "query_unknown", "query_numbers")
 
 
-@dataclass(frozen=True)
-class FeatureSpec:
-    """A feature's name, its kind (query, item or query-item), and where it comes from."""
-
-    name: str
-    kind: str
-    source: str
-
-
 def feature_specs() -> tuple[FeatureSpec, ...]:
     """The lexical features in the order of their columns."""
-    kinds = {"log_length": "item"}
+    kinds: dict[str, Kind] = {"log_length": "item"}
+    # What an item without the field, or an empty query, has.
+    defaults = {"numbers": 1.0, "measures": 1.0}
     per_field = [
-        FeatureSpec(f"{field}.{name}", kinds.get(name, "query-item"), field) for field in FIELDS for name in _PER_FIELD
+        FeatureSpec(f"{field}.{name}", kinds.get(name, "query-item"), field, defaults.get(name, 0.0))
+        for field in FIELDS
+        for name in _PER_FIELD
     ]
     anywhere = [FeatureSpec(name, "query-item", "title and body") for name in _ANYWHERE]
     return (*per_field, *anywhere, *(FeatureSpec(name, "query", "query") for name in _QUERY))
@@ -83,6 +83,11 @@ class CorpusStatistics:
             mean_length[field] = float(np.mean([len(row) for row in rows])) or 1.0
         return cls(terms, idf, mean_length, n_items)
 
+    @cached_property
+    def is_number(self) -> NDArray[np.bool_]:
+        """(n_terms + 1,) bool: by term id; the last, which UNKNOWN points to, is False."""
+        return np.array([*map(is_number, self.terms), False], dtype=bool)
+
     def ids(self, terms: Iterable[str]) -> list[int]:
         """Ids of terms; UNKNOWN for one that the corpus does not have."""
         return [self.terms.get(term, UNKNOWN) for term in terms]
@@ -117,7 +122,7 @@ class LexicalItems:
 def lexical_features(query: str, items: LexicalItems, statistics: CorpusStatistics) -> NDArray[np.float32]:
     """Features of one query against C items: (C, F) float32, columns in the order of FEATURE_NAMES.
 
-    An empty query or an empty field gives 0 everywhere but in lengths and in "numbers" (1: nothing is missing).
+    An empty query or an empty field gives 0 everywhere but in lengths, "numbers" and "measures" (1: nothing is missing).
     """
     terms = terms_of(query)[:MAX_QUERY_TERMS]
     ids = np.array(statistics.ids(terms), dtype=np.int32)
@@ -141,10 +146,12 @@ def lexical_features(query: str, items: LexicalItems, statistics: CorpusStatisti
             _share(found, idf),
             found[int(np.argmax(idf))].astype(float) if ids.size else np.zeros(n_items),
             *_order(matches, items.terms[field]),
+            _proximity(matches, items.terms[field]),
             _first_position(matches, items.terms[field]),
             shared / max(grams.size, 1),
             shared / np.maximum(grams.size + items.trigrams[field].lengths - shared, 1),
             _share(found[numbers], np.ones(int(numbers.sum()))) if numbers.any() else np.ones(n_items),
+            *_measures(terms, matches, items.terms[field], statistics),
             np.log1p(lengths),
         ]
     idf = np.maximum.reduce([_idf(ids, statistics, field) for field in FIELDS]) if ids.size else np.zeros(0)
@@ -217,6 +224,36 @@ def _order(matches: NDArray[np.bool_], field: Ragged) -> tuple[NDArray[np.float6
         run = previous_run & matches[i]
     phrase = (field.sums(run.astype(np.float64)) > 0).astype(np.float64)
     return (pairs / (n_terms - 1) if n_terms > 1 else phrase), phrase
+
+
+def _proximity(matches: NDArray[np.bool_], field: Ragged) -> NDArray[np.float64]:
+    places = np.flatnonzero(matches.any(axis=0))
+    items = np.searchsorted(field.starts, places, side="right") - 1
+    # The two nearest different terms have no third between them, so neighbours among the matches are enough.
+    near = (items[1:] == items[:-1]) & (field.values[places[1:]] != field.values[places[:-1]])
+    result = np.zeros(len(field))
+    np.maximum.at(result, items[1:][near], 1.0 / np.diff(places)[near])
+    return result
+
+
+def _measures(
+    terms: Sequence[str], matches: NDArray[np.bool_], field: Ragged, statistics: CorpusStatistics
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of the query's measures: the share that stands in the field, and the share whose unit only follows other numbers."""
+    n_items, total = len(field), field.values.size
+    wanted = [i for i in range(1, len(terms)) if is_number(terms[i - 1]) and is_unit(terms[i])]
+    found, other = np.zeros(n_items), np.zeros(n_items)
+    if not wanted:
+        return found + 1.0, other
+    inner = np.ones(total, dtype=bool)  # places with a term before them in the same item
+    inner[field.starts[:-1][field.lengths > 0]] = False
+    behind_number = np.concatenate([[False], statistics.is_number[field.values][:-1]])[:total] & inner
+    for i in wanted:
+        same = np.concatenate([[False], matches[i - 1][:-1]])[:total] & inner & matches[i]
+        has = field.sums(same.astype(np.float64)) > 0
+        found += has
+        other += ~has & (field.sums((behind_number & matches[i]).astype(np.float64)) > 0)
+    return found / len(wanted), other / len(wanted)
 
 
 def _first_position(matches: NDArray[np.bool_], field: Ragged) -> NDArray[np.float64]:

@@ -104,7 +104,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     def train_the_student(out: Path) -> StageResult:
         from pertinent.student.train import train_student
 
-        return train_student(config.student, data, text, labels, out, seed=config.seed)
+        mined: dict[str, Path] = {name: folder / name for name in ("mine", "boards") if name in fields}
+        return train_student(config.student, data, text, labels, out, seed=config.seed, mined=mined)
 
     def measure(out: Path) -> StageResult:
         from pertinent.pipeline.evaluate import evaluate_run
@@ -113,7 +114,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
     stage("labels", config.labels, keys("data", "text", "teacher"), label)
-    stage("student", config.student, keys("data", "text", "labels"), train_the_student)
+    stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), train_the_student)
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)
 

@@ -7,9 +7,25 @@ from pydantic import Field
 from pertinent.config import Config
 
 
+class FeaturesConfig(Config):
+    """Features beside those of texts. All are off unless named."""
+
+    columns: tuple[str, ...] = Field(
+        default=(), description="numeric or vector columns of items.parquet, as they are (numeric.price, embedding)"
+    )
+    interest: str | None = Field(
+        default=None, description="column of items.parquet with an item's category; a query's interest is over these"
+    )
+    engagement: bool = Field(default=False, description="smoothed rates of items and pairs, from the mine stage")
+    graph: int = Field(
+        default=0, ge=0, le=256, description="dimensions of vectors from engaged queries and boards; 0: none"
+    )
+
+
 class StudentConfig(Config):
     """A feed-forward network over lexical features and static token vectors, learning soft grades."""
 
+    features: FeaturesConfig = FeaturesConfig()
     dimensions: int = Field(default=64, ge=4, le=128, description="of a token vector")
     hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
     epochs: int = Field(default=12, ge=1, description="passes over the labels at most")

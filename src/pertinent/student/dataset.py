@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,23 @@ import polars as pl
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pertinent.errors import DataError
+from pertinent.data.splits import cross_folds
+from pertinent.errors import ConfigError, DataError
+from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.encoder import tokenise
-from pertinent.features.lexical import FEATURE_NAMES, FIELDS, CorpusStatistics, LexicalItems, lexical_features
+from pertinent.features.engagement import ITEM_RATES, item_engagement, pair_engagement, passthrough
+from pertinent.features.graph import learn_graph
+from pertinent.features.interest import learn_interest
+from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems
 from pertinent.features.ragged import Ragged
+from pertinent.features.side import SERVED, Side
 from pertinent.features.terms import terms_of
 from pertinent.files import read_parquet
 from pertinent.progress import progress
+from pertinent.student.config import FeaturesConfig
 from pertinent.text.item_texts import ItemTexts
+
+N_FOLDS = 5  # of interest and graph where no mined table tells; `pertinent.data.splits.cross_folds`
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,13 @@ class Catalogue:
     tokens: Ragged
     lexical: LexicalItems
     statistics: CorpusStatistics
+    sides: tuple[Side, ...] = ()
+    n_folds: int = N_FOLDS  # of the sides' versions
+
+    def served_rows(self, item_ids: list[str]) -> NDArray[np.int64]:
+        """(N,) int64: the place of each item in ``ids``, which is what sides go by."""
+        place = {item: row for row, item in enumerate(self.ids)}
+        return np.array([place[item] for item in item_ids], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -68,19 +85,79 @@ def read_catalogue(text: Path, tokenizer: Tokenizer) -> Catalogue:
     )
 
 
+def with_sides(
+    catalogue: Catalogue,
+    config: FeaturesConfig,
+    items: pl.DataFrame,
+    labels: pl.DataFrame,
+    mined: Mapping[str, Path],
+) -> Catalogue:
+    """The catalogue with the sides that ``config`` asks for.
+
+    items: the data stage's. labels: query, item_id, weight (expected grade) of training pairs. mined: the folders of the
+    stages "mine" and "boards" where there are. Raises ConfigError for a side that has no source.
+    """
+    ids = catalogue.ids
+    sides: list[Side] = []
+    if config.engagement and "mine" not in mined:
+        raise ConfigError("student.features.engagement: expected a section mine in the config, found none")
+    n_folds = catalogue.texts.n_folds or (_folds_of(mined["mine"]) if config.engagement else N_FOLDS)
+    if config.columns:
+        sides.append(passthrough(items, ids, config.columns))
+    if config.engagement:
+        sides += [item_engagement(mined["mine"], ids), pair_engagement(mined["mine"], ids)]
+    if config.interest is not None:
+        if config.interest not in items.columns or items.schema[config.interest] != pl.String:
+            columns = ", ".join(name for name, dtype in items.schema.items() if dtype == pl.String)
+            raise ConfigError(
+                f"student.features.interest: expected a text column of items.parquet ({columns}), found {config.interest}"
+            )
+        found = pl.DataFrame({"item_id": ids}).join(items, on="item_id", how="left", maintain_order="left")
+        categories = found[config.interest].to_list()
+        sides.append(learn_interest(labels, categories, ids, catalogue.statistics, n_folds, config.interest))
+    if config.graph:
+        if not mined:
+            raise ConfigError("student.features.graph: expected a section mine or boards in the config, found neither")
+        sides.append(learn_graph(list(mined.values()), ids, catalogue.statistics, config.graph, n_folds))
+    return replace(catalogue, sides=tuple(sides), n_folds=n_folds)
+
+
+def _folds_of(mined: Path) -> int:
+    versions = read_parquet(mined / ITEM_RATES, ["text_version"])["text_version"].max()
+    if not isinstance(versions, int) or versions < 1:
+        raise DataError(
+            f"{mined / ITEM_RATES}: expected a text_version for each fold, found {versions!r} as the highest"
+        )
+    return versions + 1
+
+
 def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, label: str) -> PairRows:
     """Features of pairs (query, item_id, split), computed a query at a time as they are when served."""
     queries = pairs["query"].unique(maintain_order=True).to_list()
     query_of = {query: row for row, query in enumerate(queries)}
     query_rows = np.array([query_of[query] for query in pairs["query"]], dtype=np.int64)
     item_rows = catalogue.texts.rows_of(pairs)
-    features = np.empty((pairs.height, len(FEATURE_NAMES)), dtype=np.float32)
+    features = np.empty((pairs.height, len(all_specs(catalogue.sides))), dtype=np.float32)
+    versions = _versions(pairs, catalogue)
+    served_rows = catalogue.served_rows(pairs["item_id"].to_list()) if catalogue.sides else item_rows
     order = np.argsort(query_rows, kind="stable")
     edges = np.searchsorted(query_rows[order], np.arange(len(queries) + 1))
     with progress(f"student: {label} features", pairs.height, "pairs") as bar:
         for row, query in enumerate(queries):
             mine = order[edges[row] : edges[row + 1]]
-            items = catalogue.lexical.take(item_rows[mine])
-            features[mine] = lexical_features(query, items, catalogue.statistics)
+            for version in np.unique(versions[mine]):
+                one = mine[versions[mine] == version]
+                items = catalogue.lexical.take(item_rows[one])
+                features[one] = pair_features(
+                    query, items, served_rows[one], catalogue.statistics, catalogue.sides, int(version)
+                )
             bar.advance(mine.size)
     return PairRows(queries, tokenise(tokenizer, queries), query_rows, item_rows, features)
+
+
+def _versions(pairs: pl.DataFrame, catalogue: Catalogue) -> NDArray[np.int64]:
+    """(N,) int64: the version of the sides that each pair may read, as `ItemTexts.rows_of` has it for texts."""
+    if not catalogue.sides:
+        return np.full(pairs.height, SERVED, dtype=np.int64)
+    folds = cross_folds(pairs["query"], catalogue.n_folds).to_numpy().astype(np.int64)
+    return np.where((pairs["split"] == "train").to_numpy(), folds, SERVED)

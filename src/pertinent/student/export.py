@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from pertinent.bundle.format import bundle_files, write_description, write_items, write_statistics
+from pertinent.bundle.sides import write_sides
 from pertinent.bundle.verify import verify_bundle
 from pertinent.data.build import Dataset
+from pertinent.features.assemble import all_specs
 from pertinent.features.encoder import mean_vectors
-from pertinent.features.lexical import feature_specs
 from pertinent.files import write_parquet
 from pertinent.student.dataset import Catalogue, pair_rows
 from pertinent.student.network import StudentHead
@@ -68,7 +69,9 @@ def export_bundle(
     student.tokenizer.save(str(out / "tokenizer.json"))
     write_statistics(out, student.catalogue.statistics)
     write_items(out, student.catalogue.ids, item_vectors, student.catalogue.lexical.take(served_rows))
-    _export_onnx(served, table.shape[1], out / "student.onnx")
+    write_sides(out, student.catalogue.sides)
+    specs = all_specs(student.catalogue.sides)
+    _export_onnx(served, table.shape[1], len(specs), out / "student.onnx")
     _write_probe(student, served, table, item_vectors, _spread(probe_pairs, n_probe), out)
     (out / "README.md").write_text(_model_card(student, dataset), encoding="utf-8")
     write_description(
@@ -81,7 +84,7 @@ def export_bundle(
             "dimensions": table.shape[1],
             "n_items": n_items,
             "temperature": student.temperature,
-            "features": [{"name": spec.name, "kind": spec.kind, "source": spec.source} for spec in feature_specs()],
+            "features": [asdict(spec) for spec in specs],
         },
     )
     missing = [path for path in bundle_files(out) if not path.is_file()]
@@ -89,8 +92,7 @@ def export_bundle(
     return verify_bundle(out)
 
 
-def _export_onnx(served: _Served, dimensions: int, file: Path) -> None:
-    n_features = len(feature_specs())
+def _export_onnx(served: _Served, dimensions: int, n_features: int, file: Path) -> None:
     sample = (torch.zeros(1, dimensions), torch.zeros(2, dimensions), torch.zeros(2, n_features))
     with warnings.catch_warnings():
         # The TorchScript exporter is deprecated, but needs no onnxscript and keeps the graph as written.
@@ -140,7 +142,7 @@ def _model_card(student: TrainedStudent, dataset: Dataset) -> str:
         f"# Relevance student for {dataset.name}",
         "",
         f"A Pertinent bundle: {student.scale.n_grades} grades, {len(student.catalogue.ids):,} items, "
-        f"{student.table.shape[1]}-dimensional static token vectors, {len(feature_specs())} lexical features.",
+        f"{student.table.shape[1]}-dimensional static token vectors, {len(all_specs(student.catalogue.sides))} features.",
         "",
         f"- Data: {origin}",
         f"- Licence of the data: {dataset.licence or 'not stated'}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from pertinent.features.ragged import Ragged
 from pertinent.files import atomic_path, write_json
 from pertinent.progress import progress, say
 from pertinent.student.config import StudentConfig
-from pertinent.student.dataset import Catalogue, PairRows, pair_rows, read_catalogue, read_labels
+from pertinent.student.dataset import Catalogue, PairRows, pair_rows, read_catalogue, read_labels, with_sides
 from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.types import StageResult
@@ -34,9 +34,19 @@ _LEAST_STEPS, _LEAST_PAIRS = 16, 32  # a small data set would end after a handfu
 _SMOOTHING = 1e-3  # a token's first weight is a / (a + its frequency); Arora et al. 2017, section 3
 
 
-def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, out: Path, *, seed: int) -> StageResult:
+def train_student(
+    config: StudentConfig,
+    data: Path,
+    text: Path,
+    labels: Path,
+    out: Path,
+    *,
+    seed: int,
+    mined: Mapping[str, Path] | None = None,
+) -> StageResult:
     """Train on the shards of ``labels`` and write a bundle into ``out``.
 
+    mined: the folders of the stages "mine" and "boards", which engagement and graph features read.
     labels: also holds tokenizer.json and token_vectors.npy (V, >= d), where the static encoder starts from.
     out: an existing folder; an interrupted run's out/training.pt is continued after its last whole epoch.
     Also writes history.json: [{"epoch", "loss", "dev_loss", "dev_auroc"}]; the best epoch by dev AUROC is kept.
@@ -46,6 +56,9 @@ def train_student(config: StudentConfig, data: Path, text: Path, labels: Path, o
     tokenizer = Tokenizer.from_file(str(labels / "tokenizer.json"))
     catalogue = read_catalogue(text, tokenizer)
     soft = read_labels(labels, dataset.scale.probability_columns)
+    gains = soft.select(dataset.scale.probability_columns).to_numpy() @ np.arange(dataset.scale.n_grades)
+    weighted = soft.select("query", "item_id").with_columns(weight=pl.Series(gains, dtype=pl.Float64))
+    catalogue = with_sides(catalogue, config.features, dataset.items, weighted, mined or {})
     dev = dataset.judgments.filter(pl.col("split") == "dev")
     train_rows = pair_rows(soft.with_columns(split=pl.lit("train")), catalogue, tokenizer, "label")
     dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
