@@ -64,6 +64,7 @@ def main() -> None:
         report,
         run,
         score,
+        serve,
         teacher,
         text,
         validate,
