@@ -65,6 +65,7 @@ def main() -> None:
         report,
         run,
         score,
+        serve,
         teacher,
         text,
         validate,

@@ -1,0 +1,1 @@
+"""A bundle over HTTP: scores, reranking, final order. Needs the base install alone."""
