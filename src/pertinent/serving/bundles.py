@@ -219,8 +219,8 @@ class Bundles:
         self._say_served()
 
     def _open(self, target: dict[str, str]) -> Loaded:
-        held: Loaded | None
-        for held in (getattr(self, name, None) for name in ("current", "_ahead", "_before")):
+        known: list[Loaded | None] = [getattr(self, name, None) for name in ("current", "_ahead", "_before")]
+        for held in known:
             if held is not None and held.hash == target["hash"]:
                 return held
         return load(Path(target["folder"]), target["hash"])
