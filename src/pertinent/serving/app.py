@@ -182,7 +182,12 @@ _running: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak ref
 def _operating(worker: Worker) -> list[Route]:
     async def models(_: Request) -> Response:
         current = worker.bundles.current
-        told = {"id": current.hash[:12], "object": "model", "owned_by": "pertinent", "bundle": current.hash}
+        told: dict[str, object] = {
+            "id": current.hash[:12],
+            "object": "model",
+            "owned_by": "pertinent",
+            "bundle": current.hash,
+        }
         told |= {"n_grades": current.scorer.scale.n_grades, "n_items": len(current.scorer.row_of)}
         return _json({"object": "list", "data": [told]})
 
