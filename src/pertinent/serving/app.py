@@ -182,7 +182,7 @@ _running: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak ref
 def _operating(worker: Worker) -> list[Route]:
     async def models(_: Request) -> Response:
         current = worker.bundles.current
-        told: dict[str, str | int] = {
+        told: dict[str, object] = {
             "id": current.hash[:12],
             "object": "model",
             "owned_by": "pertinent",

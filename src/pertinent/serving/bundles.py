@@ -219,10 +219,11 @@ class Bundles:
         self._say_served()
 
     def _open(self, target: dict[str, str]) -> Loaded:
-        known: list[Loaded | None] = [getattr(self, name, None) for name in ("current", "_ahead", "_before")]
-        for held in known:
-            if held is not None and held.hash == target["hash"]:
-                return held
+        # None of them is there yet when a worker opens its first bundle.
+        held = [vars(self).get(name) for name in ("current", "_ahead", "_before")]
+        for one in held:
+            if isinstance(one, Loaded) and one.hash == target["hash"]:
+                return one
         return load(Path(target["folder"]), target["hash"])
 
     def _shadow(self) -> Loaded | None:
