@@ -124,7 +124,9 @@ class BoardsConfig(Config):
         default_factory=dict, description="item_id, title or user -> the file's column name"
     )
     max_titles: int = Field(default=10, ge=1, description="titles kept of an item, those of the most users")
-    k: int = Field(default=2, ge=1, description="distinct users that must have used a title, on whatever items, for it to appear")
+    k: int = Field(
+        default=2, ge=1, description="distinct users that must have used a title, on whatever items, for it to appear"
+    )
     generic_share: float = Field(
         default=0.01,
         gt=0.0,
