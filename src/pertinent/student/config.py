@@ -37,4 +37,14 @@ class StudentConfig(Config):
     vector_learning_rate: float = Field(default=2e-3, gt=0, description="of the token vectors and weights")
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1, description="of hidden units and vectors")
+    feature_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="chance that a feature of a training pair is put at its mean"
+    )
+    temperature: float = Field(default=1.0, gt=0, le=20, description="that softens labels and logits in training")
+    margin_weight: float = Field(
+        default=0.0, ge=0, description="of the loss between items of one query, beside the cross-entropy"
+    )
+    human_weight: float = Field(
+        default=0.0, ge=0, description="of a judged training pair, where a labelled one weighs 1; 0: labels alone"
+    )
     probe_pairs: int = Field(default=1000, ge=1, description="pairs replayed by the parity gate")

@@ -64,11 +64,45 @@ class PairRows:
 
 
 def read_labels(folder: Path, probability_columns: tuple[str, ...]) -> pl.DataFrame:
-    """All label shards of a folder, in order of file name. Raises DataError when there is none."""
-    shards = sorted(folder.glob("shard-*.parquet"))
+    """All label shards of a folder in order of file name: query, item_id, p_1..p_n, weight (1 where they have none).
+
+    Shards are shard-*.parquet, or else every Parquet file. Raises DataError when there is none; see `check_labels`.
+    """
+    shards = sorted(folder.glob("shard-*.parquet")) or sorted(folder.glob("*.parquet"))
     if not shards:
         raise DataError(f"{folder}: expected label shards (shard-*.parquet), found none")
-    return pl.concat([read_parquet(shard, ["query", "item_id", *probability_columns]) for shard in shards])
+    return pl.concat([_read_shard(shard, probability_columns) for shard in shards])
+
+
+def _read_shard(shard: Path, names: tuple[str, ...]) -> pl.DataFrame:
+    weighted = "weight" in pl.read_parquet_schema(shard)
+    table = read_parquet(shard, ["query", "item_id", *names, *(["weight"] if weighted else [])])
+    if not weighted:
+        table = table.with_columns(weight=pl.lit(1.0))
+    return table.with_columns(pl.col("weight").cast(pl.Float64), pl.col("query", "item_id").cast(pl.String))
+
+
+def check_labels(labels: pl.DataFrame, names: tuple[str, ...], source: Path) -> None:
+    """Raises DataError, naming the first row, where a row is no distribution or its weight is no number of 0 or more."""
+    right = ((pl.sum_horizontal(names) - 1).abs() < 1e-3) & (pl.min_horizontal(names) >= 0)
+    right &= (pl.col("weight") >= 0) & pl.col("weight").is_finite()
+    for name in names:
+        right &= pl.col(name).is_not_null()
+    wrong = labels.select(right.fill_null(False).not_().alias("wrong"))["wrong"].arg_true()
+    if wrong.len():
+        row = labels.row(int(wrong[0]), named=True)
+        found = ", ".join(f"{name} {row[name]}" for name in (*names, "weight"))
+        raise DataError(
+            f"{source}: labels, row {int(wrong[0])}: expected probabilities that sum to 1 and a weight of 0 or more, "
+            f"found {found}"
+        )
+
+
+def human_rows(judgments: pl.DataFrame, probability_columns: tuple[str, ...], weight: float) -> pl.DataFrame:
+    """Judged training pairs as rows of `read_labels`: all probability on the grade, each with this weight."""
+    train = judgments.filter(pl.col("split") == "train")
+    columns = [(pl.col("grade") == k).cast(pl.Float32).alias(name) for k, name in enumerate(probability_columns)]
+    return train.select("query", "item_id", *columns, pl.lit(weight).alias("weight"))
 
 
 def read_catalogue(text: Path, tokenizer: Tokenizer) -> Catalogue:

@@ -21,7 +21,7 @@ class StudentHead(nn.Module):
 
     def __init__(
         self, dimensions: int, mean: NDArray[np.float32], std: NDArray[np.float32], hidden: tuple[int, ...],
-        n_grades: int, dropout: float,
+        n_grades: int, dropout: float, feature_dropout: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.mean: Tensor
@@ -32,6 +32,7 @@ class StudentHead(nn.Module):
         scale = np.where(moved, 1.0 / np.maximum(std, _LEAST_DEVIATION), 0.0).astype(np.float32)
         self.register_buffer("scale", torch.from_numpy(scale))
         self.vector_dropout = nn.Dropout(dropout)
+        self.feature_dropout = feature_dropout
         width = 4 * dimensions + 1 + mean.size
         layers: list[nn.Module] = []
         for units in hidden:
@@ -46,6 +47,9 @@ class StudentHead(nn.Module):
         root = items.shape[1] ** 0.5
         vectors = torch.cat([query, items, (query - items).abs(), query * items * root], dim=1) * root
         standardised = ((features - self.mean) * self.scale).clamp(-5.0, 5.0)
+        if self.training and self.feature_dropout > 0:
+            # Not scaled up: what is missing when served is at its mean too, and the others are as they are.
+            standardised = standardised * (torch.rand_like(standardised) >= self.feature_dropout)
         logits: Tensor = self.layers(torch.cat([self.vector_dropout(vectors), cosine * 4.0, standardised], dim=1))
         return logits
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from pertinent.bundle.format import bundle_files
 from pertinent.data.build import load_dataset
-from pertinent.errors import ConfigError, ModelError
+from pertinent.errors import ConfigError, DataError, ModelError
 from pertinent.evaluation.calibration import TemperatureScaling
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.features.encoder import mean_vectors
@@ -25,8 +25,18 @@ from pertinent.features.ragged import Ragged
 from pertinent.files import atomic_path, write_json
 from pertinent.progress import progress, say
 from pertinent.student.config import StudentConfig
-from pertinent.student.dataset import Catalogue, PairRows, pair_rows, read_catalogue, read_labels, with_sides
+from pertinent.student.dataset import (
+    Catalogue,
+    PairRows,
+    check_labels,
+    human_rows,
+    pair_rows,
+    read_catalogue,
+    read_labels,
+    with_sides,
+)
 from pertinent.student.export import TrainedStudent, export_bundle
+from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.types import StageResult
 
@@ -55,9 +65,16 @@ def train_student(
     dataset = load_dataset(data)
     tokenizer = Tokenizer.from_file(str(labels / "tokenizer.json"))
     catalogue = read_catalogue(text, tokenizer)
-    soft = read_labels(labels, dataset.scale.probability_columns)
-    gains = soft.select(dataset.scale.probability_columns).to_numpy() @ np.arange(dataset.scale.n_grades)
-    weighted = soft.select("query", "item_id").with_columns(weight=pl.Series(gains, dtype=pl.Float64))
+    names = dataset.scale.probability_columns
+    soft = read_labels(labels, names)
+    check_labels(soft, names, labels)
+    n_labels = soft.height
+    humans = human_rows(dataset.judgments, names, config.human_weight)
+    soft = pl.concat([soft, humans], how="vertical_relaxed").filter(pl.col("weight") > 0)
+    if not soft.height:
+        raise DataError(f"{labels}: expected label rows with a weight above 0, found none")
+    expected_grades = soft.select(names).to_numpy() @ np.arange(dataset.scale.n_grades)
+    weighted = soft.select("query", "item_id", weight=pl.col("weight") * pl.Series(expected_grades))
     catalogue = with_sides(catalogue, config.features, dataset.items, weighted, mined or {})
     dev = dataset.judgments.filter(pl.col("split") == "dev")
     train_rows = pair_rows(soft.with_columns(split=pl.lit("train")), catalogue, tokenizer, "label")
@@ -65,7 +82,7 @@ def train_student(
 
     start = _first_vectors(labels / "token_vectors.npy", config.dimensions)
     learner = _Learner.of(config, start, catalogue, train_rows, dataset.scale.n_grades)
-    targets = soft.select(dataset.scale.probability_columns).to_numpy().astype(np.float32)
+    targets = soft.select(names).to_numpy().astype(np.float32)
     grades = dev["grade"].to_numpy().astype(np.int64)
 
     def judge() -> dict[str, float]:
@@ -79,14 +96,16 @@ def train_student(
         found = {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
         return {**found, "temperature": scaling.temperature}
 
-    history = _fit(config, learner, train_rows, targets, catalogue, judge, out, seed)
+    weights = soft["weight"].to_numpy().astype(np.float32)
+    history = _fit(config, learner, train_rows, targets, weights, catalogue, judge, out, seed)
     best = max(history, key=lambda row: row["dev_auroc"])
     table = learner.full_table(start)
     trained = TrainedStudent(learner.head, best["temperature"], table, catalogue, tokenizer, dataset.scale)
     parity = export_bundle(trained, dev, out, dataset=dataset, n_probe=config.probe_pairs)
     (out / "training.pt").unlink(missing_ok=True)
     counts = {
-        "label_rows": soft.height,
+        "label_rows": n_labels,
+        "human_rows": humans.height if config.human_weight > 0 else 0,
         "label_queries": len(train_rows.queries),
         "dev_rows": dev.height,
         "items": len(catalogue.ids),
@@ -129,7 +148,7 @@ class _Learner:
         position[kept] = np.arange(kept.size)
         weights = (_SMOOTHING / (_SMOOTHING + frequency[kept])).astype(np.float32)
         mean, std = rows.features.mean(axis=0), rows.features.std(axis=0)
-        head = StudentHead(start.shape[1], mean, std, config.hidden, n_grades, config.dropout)
+        head = StudentHead(start.shape[1], mean, std, config.hidden, n_grades, config.dropout, config.feature_dropout)
         return cls(StaticTable(start[kept], weights), head, position, kept)
 
     def compact(self, tokens: Ragged) -> Ragged:
@@ -163,11 +182,22 @@ def step_pairs(config: StudentConfig, n_rows: int) -> int:
     return min(config.batch_size, max(n_rows // _LEAST_STEPS, _LEAST_PAIRS))
 
 
+def _order(query_rows: NDArray[np.int64], seed: tuple[int, int], *, by_query: bool) -> NDArray[np.int64]:
+    """The rows of an epoch in random order; by_query: the rows of a query stand together, so that batches hold pairs."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(query_rows.size)
+    if by_query:
+        place = rng.permutation(int(query_rows.max()) + 1)
+        order = order[np.argsort(place[query_rows[order]], kind="stable")]
+    return order
+
+
 def _fit(
     config: StudentConfig,
     learner: _Learner,
     rows: PairRows,
     targets: NDArray[np.float32],
+    weights: NDArray[np.float32],
     catalogue: Catalogue,
     judge: Callable[[], dict[str, float]],
     out: Path,
@@ -201,7 +231,7 @@ def _fit(
             if history and len(history) - max(history, key=lambda row: row["dev_auroc"])["epoch"] >= config.patience:
                 break
             torch.manual_seed(seed * 1000 + epoch)  # a resumed epoch draws the same dropout
-            order = np.random.default_rng((seed, epoch)).permutation(n_rows)
+            order = _order(rows.query_rows, (seed, epoch), by_query=config.margin_weight > 0)
             losses = []
             for i in range(0, n_rows, batch_size):
                 batch = order[i : i + batch_size]
@@ -209,7 +239,10 @@ def _fit(
                 queries = learner.table(*bags(query_tokens.take(query_of)))[torch.from_numpy(query_index)]
                 items = learner.table(*bags(item_tokens.take(rows.item_rows[batch])))
                 logits = learner.head(queries, items, torch.from_numpy(rows.features[batch]))
-                loss = nn.functional.cross_entropy(logits, torch.from_numpy(targets[batch]))
+                wanted = torch.from_numpy(targets[batch])
+                loss = soft_cross_entropy(logits, wanted, torch.from_numpy(weights[batch]), config.temperature)
+                if config.margin_weight > 0:
+                    loss = loss + config.margin_weight * margin_loss(logits, wanted, torch.from_numpy(query_index))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
