@@ -72,7 +72,7 @@ def export_bundle(
     write_sides(out, student.catalogue.sides)
     specs = all_specs(student.catalogue.sides)
     _export_onnx(served, table.shape[1], len(specs), out / "student.onnx")
-    _write_probe(student, served, table, item_vectors, _spread(probe_pairs, n_probe), out)
+    _write_probe(student, served, table, item_vectors, spread(probe_pairs, n_probe), out)
     (out / "README.md").write_text(_model_card(student, dataset), encoding="utf-8")
     write_description(
         out,
@@ -130,7 +130,8 @@ def _write_probe(
     write_parquet(out / "probe.parquet", pairs.select("query", "item_id").with_columns(features, *columns))
 
 
-def _spread(pairs: pl.DataFrame, n_pairs: int) -> pl.DataFrame:
+def spread(pairs: pl.DataFrame, n_pairs: int) -> pl.DataFrame:
+    """At most n_pairs of the rows, evenly spaced."""
     if pairs.height <= n_pairs:
         return pairs
     return pairs[np.linspace(0, pairs.height - 1, n_pairs).astype(np.int64)]

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from pertinent.bundle.format import bundle_files
+from pertinent.bundle.scorer import open_bundle
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, DataError, ModelError
 from pertinent.evaluation.calibration import TemperatureScaling
@@ -35,12 +36,14 @@ from pertinent.student.dataset import (
     read_labels,
     with_sides,
 )
-from pertinent.student.export import TrainedStudent, export_bundle
+from pertinent.student.export import TrainedStudent, export_bundle, spread
+from pertinent.student.importance import IMPORTANCE_FILE, permutation_importance
 from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.types import StageResult
 
 _LEAST_STEPS, _LEAST_PAIRS = 16, 32  # a small data set would end after a handful of steps otherwise
+_IMPORTANCE_PAIRS = 5_000  # of dev: each feature costs one more run over them
 _SMOOTHING = 1e-3  # a token's first weight is a / (a + its frequency); Arora et al. 2017, section 3
 
 
@@ -59,7 +62,8 @@ def train_student(
     mined: the folders of the stages "mine" and "boards", which engagement and graph features read.
     labels: also holds tokenizer.json and token_vectors.npy (V, >= d), where the static encoder starts from.
     out: an existing folder; an interrupted run's out/training.pt is continued after its last whole epoch.
-    Also writes history.json: [{"epoch", "loss", "dev_loss", "dev_auroc"}]; the best epoch by dev AUROC is kept.
+    Also writes history.json: [{"epoch", "loss", "dev_loss", "dev_auroc"}]; the best epoch by dev AUROC is kept;
+    and importance.json, see `permutation_importance`, on the dev pairs.
     """
     torch.manual_seed(seed)
     dataset = load_dataset(data)
@@ -102,6 +106,9 @@ def train_student(
     table = learner.full_table(start)
     trained = TrainedStudent(learner.head, best["temperature"], table, catalogue, tokenizer, dataset.scale)
     parity = export_bundle(trained, dev, out, dataset=dataset, n_probe=config.probe_pairs)
+    write_json(
+        out / IMPORTANCE_FILE, permutation_importance(open_bundle(out), spread(dev, _IMPORTANCE_PAIRS), seed=seed)
+    )
     (out / "training.pt").unlink(missing_ok=True)
     counts = {
         "label_rows": n_labels,
