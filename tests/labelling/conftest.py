@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,10 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     items = pl.DataFrame({"item_id": ids, "title": NAMES})
     items.write_parquet(folders["data"] / "items.parquet")
     text = items.select("item_id", text="title: " + pl.col("title"))
-    text = text.with_columns(text_hash=pl.lit("0" * 16), n_tokens=pl.Series(range(4, 24), dtype=pl.Int32))
+    text = text.with_columns(
+        text_hash=pl.Series([sha256(name.encode()).hexdigest()[:16] for name in NAMES]),
+        n_tokens=pl.Series(range(4, 24), dtype=pl.Int32),
+    )
     text.write_parquet(folders["text"] / "items.parquet")
     judgments = [(*query_of(q), ids[(q + step) % 20], 1, "en") for q in range(10) for step in (0, 1, 5)]
     columns = ["query_id", "query", "split", "item_id", "grade", "language"]

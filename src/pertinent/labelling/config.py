@@ -29,6 +29,16 @@ class LabelsConfig(Config):
     )
     max_pairs: int = Field(default=200_000, ge=1, description="pairs in all; pool pairs are dropped first, whole ranks")
     unit_pairs: int = Field(default=4096, ge=1, description="pairs a shard: the most that a kill can cost")
+    pairs: Path | None = Field(
+        default=None, description="pairs.parquet of `pertinent label sample`, labelled in place of a draw of this stage"
+    )
+    cache: tuple[Path, ...] = Field(
+        default=(),
+        description="earlier folders of labels: what the same teacher said of the same text is taken from them",
+    )
+    max_failed: float = Field(
+        default=0.001, ge=0.0, le=1.0, description="share of the pairs that may fail, each set aside with its reason"
+    )
 
 
 class SharesConfig(Config):

@@ -10,53 +10,72 @@ import polars as pl
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
-from pertinent.files import read_parquet, write_parquet
+from pertinent.files import read_parquet
+from pertinent.labelling.cache import cached_labels
 from pertinent.labelling.config import LabelsConfig
-from pertinent.labelling.sample import sample_pairs
-from pertinent.progress import progress, say
+from pertinent.labelling.sample import PAIR_SCHEMA, sample_pairs
+from pertinent.labelling.units import QUARANTINE, label_units, write_whole
+from pertinent.mining.guards import are_held_out, load_held_out
 from pertinent.teacher.saving import load_teacher
 from pertinent.teacher.vocabulary import TOKEN_VECTORS
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
+_KEPT = ("query", "item_id", "language", "source", "text_hash")
+
 
 def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out: Path, *, seed: int) -> StageResult:
-    """Sample pairs and label them: out/shard-NNNNN.parquet with query, item_id, language, source, p_1..p_n, ...
+    """Sample pairs and label them: out/shard-*.parquet with query, item_id, language, source, text_hash, p_1..p_n, teacher.
 
-    The pairs are sorted by length and cut into units; a unit is one shard, written whole or not at all, and a shard
-    found in ``out`` from an interrupted run is kept. Also copies the teacher's tokenizer and token vectors, from which
-    a student starts. Raises DataError when there is no pair to label.
+    The pairs are those of config.pairs, else drawn by `sample_pairs`. What config.cache has of the same query, text and
+    teacher is taken from there (shard-cached.parquet). The rest is sorted by length and cut into units; a unit is one
+    shard, written whole or not at all, and a shard found in ``out`` from an interrupted run is kept. A pair that the
+    teacher cannot label goes to quarantine.parquet with its reason. Also copies the teacher's tokenizer and token
+    vectors, from which a student starts.
+    Raises DataError when there is no pair to label, a pair is of a held-out query, or a file cannot be read or written;
+    ModelError when more than config.max_failed of the pairs fail.
     """
     dataset = load_dataset(data)
     texts = ItemTexts.read(text, ("text", "text_hash", "n_tokens"))
+    chosen = sample_pairs(dataset, texts.served, config, seed) if config.pairs is None else _told(config.pairs, data)
     # All are pairs of training queries: each is read without what its own fold of the log would tell.
-    pairs = texts.joined(sample_pairs(dataset, texts.served, config, seed).with_columns(split=pl.lit("train")))
+    pairs = texts.joined(chosen.with_columns(split=pl.lit("train")))
     if not pairs.height:
         raise DataError("labels: expected pairs to label, found none; raise labels.pool_per_query or labels.log_pairs")
+    labeller = load_teacher(teacher)
+    names = dataset.scale.probability_columns
+    known = cached_labels(config.cache, pairs, names, labeller.teacher_id)
+    if known.height:
+        write_whole(out / "shard-cached.parquet", known.select(*_KEPT, *names, "teacher"))
+        pairs = pairs.join(known, on=["query", "item_id"], how="anti", maintain_order="left")
     lengths = pairs["n_tokens"] + pairs["query"].str.len_bytes() // 4
     pairs = pairs.with_columns(length=lengths).sort("length", maintain_order=True)
-    labeller = load_teacher(teacher)
-    units = [pairs.slice(start, config.unit_pairs) for start in range(0, pairs.height, config.unit_pairs)]
-    shards = [out / f"shard-{i:05d}.parquet" for i in range(len(units))]
-    done = sum(unit.height for unit, shard in zip(units, shards, strict=True) if shard.exists())
-    if done:
-        say(f"labels: {done:,} pairs are labelled already")
-    names = dataset.scale.probability_columns
-    with progress("labels: teacher", pairs.height, "pairs", done) as bar:
-        for unit, shard in zip(units, shards, strict=True):
-            if shard.exists():
-                continue
-            probs = labeller.score(unit["query"].to_list(), unit["text"].to_list(), bar)
-            columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
-            kept = unit.select("query", "item_id", "language", "source", "text_hash")
-            write_parquet(shard, kept.with_columns(*columns, teacher=pl.lit(labeller.teacher_id)))
+    failed = label_units(pairs, labeller, names, out, config, kept=_KEPT)
     for name in ("tokenizer.json", TOKEN_VECTORS):
         shutil.copyfile(teacher / name, out / name)
-    return StageResult(_counts(out, names, labeller.teacher_id))
+    counts = {**_counts(out, names, labeller.teacher_id), "cached": known.height, "failed": failed.height}
+    by_reason = dict(failed["reason"].value_counts().sort("reason").iter_rows())
+    warnings = [f"{failed.height:,} pairs could not be labelled: see {QUARANTINE}"] if failed.height else []
+    return StageResult(counts, by_reason, warnings)
+
+
+def _told(file: Path, data: Path) -> pl.DataFrame:
+    """The distinct pairs of a sample's table. Raises DataError where one is of a held-out query."""
+    pairs = read_parquet(file, list(PAIR_SCHEMA)).cast(PAIR_SCHEMA)  # type: ignore[arg-type]
+    pairs = pairs.drop_nulls(["query", "item_id"]).unique(["query", "item_id"], keep="first", maintain_order=True)
+    queries = pairs["query"].unique(maintain_order=True)
+    wrong = queries.filter(are_held_out(queries, load_held_out(data)))
+    if wrong.len():
+        raise DataError(
+            f"{file}: expected no held-out query (dev or test), found {wrong[0]!r} ({wrong.len():,} in all)"
+        )
+    return pairs
 
 
 def _counts(out: Path, names: tuple[str, ...], teacher_id: str) -> dict[str, object]:
     labels = pl.concat([read_parquet(shard) for shard in sorted(out.glob("shard-*.parquet"))])
+    if not labels.height:
+        raise DataError(f"{out}: expected labels, found that no pair could be labelled: see {QUARANTINE}")
     probs = labels.select(names).to_numpy().astype(np.float64)
     entropy = -(probs * np.log(np.maximum(probs, 1e-12))).sum(axis=1)
 

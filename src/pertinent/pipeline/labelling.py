@@ -7,7 +7,7 @@ from typing import Any
 
 from pertinent.errors import DataError
 from pertinent.files import sha256_of_json
-from pertinent.labelling.config import SampleConfig
+from pertinent.labelling.config import LabelsConfig, SampleConfig
 from pertinent.labelling.draw import draw_sample, sample_files
 from pertinent.pipeline.fields import data_folder
 from pertinent.pipeline.lock import run_lock
@@ -43,6 +43,15 @@ def run_sample(
             work=lambda folder: draw_sample(config, data, text, folder, vectors=vectors, seed=seed),
         )
     return {"folder": str(out), **done}
+
+
+def label_inputs(config: LabelsConfig) -> dict[str, str]:
+    """What the labels stage reads beside other stages: the hash of a sample's table. Raises DataError."""
+    if config.pairs is None:
+        return {}
+    if not config.pairs.is_file():
+        raise DataError(f"{config.pairs}: no such file (labels.pairs)")
+    return {"pairs": file_hash(config.pairs)}
 
 
 def text_folder(data: Path) -> Path:

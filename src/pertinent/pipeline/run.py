@@ -15,6 +15,7 @@ from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages, key_settings
+from pertinent.pipeline.labelling import label_inputs
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
@@ -113,7 +114,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
         return evaluate_run(config.evaluation, data, text, teacher, student, out, backbone=backbone, seed=config.seed)
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
-    stage("labels", config.labels, keys("data", "text", "teacher"), label)
+    stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
     stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), train_the_student)
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)

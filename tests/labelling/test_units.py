@@ -1,0 +1,203 @@
+"""Units of labelling: what a failing row, a cache and a kill cost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+import label_child
+from pertinent.errors import DataError, ModelError
+from pertinent.labelling.config import LabelsConfig
+from pertinent.labelling.label import label_pairs
+from pertinent.labelling.units import NOT_FINITE, label_units
+from pertinent.progress import Progress
+from pertinent.teacher.model import Teacher
+
+CONFIG = LabelsConfig(pool_per_query=3, pool_depth=8, random_per_query=1, unit_pairs=8)
+KEPT = ("query", "item_id", "text_hash")
+
+
+class Counting:
+    """Labels a pair by the number in its query; -1 raises when seen, -2 gives no number."""
+
+    teacher_id = "counting"
+
+    def __init__(self) -> None:
+        self.n_calls = 0
+
+    def score(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        self.n_calls += 1
+        numbers = np.array([float(query) for query in queries], dtype=np.float32)
+        if (numbers == -1).any():
+            raise ValueError("poison\nand more")
+        high = np.where(numbers == -2, np.nan, numbers / 1000)
+        return np.stack([1 - high, high], axis=1).astype(np.float32)
+
+
+def pairs_of(queries: Sequence[int]) -> pl.DataFrame:
+    names = [str(query) for query in queries]
+    return pl.DataFrame({"query": names, "item_id": [f"i{k}" for k in range(len(names))]}).with_columns(
+        text=pl.lit("t"), text_hash=pl.lit("h")
+    )
+
+
+def run(pairs: pl.DataFrame, out: Path, max_failed: float = 0.5) -> tuple[pl.DataFrame, Counting]:
+    labeller = Counting()
+    config = LabelsConfig(unit_pairs=16, max_failed=max_failed)
+    return label_units(pairs, labeller, ("p_1", "p_2"), out, config, kept=KEPT), labeller
+
+
+def test_poisonous_rows_are_set_aside_and_all_others_labelled(tmp_path: Path) -> None:
+    numbers = [*range(20), -1, *range(20, 40), -2, 40]
+    failed, labeller = run(pairs_of(numbers), tmp_path)
+    assert failed.select("query", "item_id", "reason").rows() == [
+        ("-1", "i20", "ValueError: poison"),
+        ("-2", "i41", NOT_FINITE),
+    ]
+    labels = pl.read_parquet(tmp_path / "shard-*.parquet")
+    assert sorted(map(int, labels["query"])) == list(range(41))
+    assert labels["p_2"].to_list() == pytest.approx([int(query) / 1000 for query in labels["query"]])
+    # 3 units; the one of 16 that fails is halved 4 times, two calls each.
+    assert labeller.n_calls == 3 + 2 * 4
+    assert pl.read_parquet(tmp_path / "quarantine.parquet").equals(failed)
+
+
+def test_past_the_budget_the_job_fails_and_keeps_what_is_done(tmp_path: Path) -> None:
+    pairs = pairs_of([*range(16), -1, -1, *range(16, 30)])
+    with pytest.raises(
+        ModelError, match=r"at most 1 pairs to fail \(labels.max_failed\), found 2, .*ValueError: poison$"
+    ):
+        run(pairs, tmp_path, max_failed=0.04)
+    assert [file.name for file in tmp_path.iterdir()] == ["shard-00000.parquet"]
+    failed, labeller = run(pairs, tmp_path, max_failed=0.07)  # a larger budget goes on from there
+    assert failed.height == 2
+    assert labeller.n_calls < 16
+
+
+def test_failed_rows_of_an_earlier_start_count(tmp_path: Path) -> None:
+    pairs = pairs_of([-1, *range(15), *range(15), -1])
+    run(pairs.head(16), tmp_path, max_failed=0.1)
+    with pytest.raises(ModelError, match="found 2"):
+        run(pairs, tmp_path, max_failed=0.04)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pertinent.labelling.units.write_parquet", full)
+    with pytest.raises(DataError, match=r"shard-00000.parquet: cannot be written: No space left on device"):
+        run(pairs_of([1]), tmp_path)
+
+
+def labels_of(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(out / "shard-*.parquet").sort("query", "item_id")
+
+
+def test_the_cache_gives_what_the_same_teacher_said_of_the_same_text(
+    stages: dict[str, Path], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+    few = CONFIG.model_copy(update={"log_pairs": 10})
+    label_pairs(few, stages["data"], stages["text"], teacher, tmp_path / "first", seed=1)
+    label_pairs(CONFIG, stages["data"], stages["text"], teacher, tmp_path / "second", seed=1)
+    scored: list[str] = []
+    score = Teacher.score
+
+    def counted(self: Teacher, queries: Sequence[str], texts: Sequence[str], bar: Progress | None = None) -> object:
+        scored.extend(queries)
+        return score(self, queries, texts, bar)
+
+    monkeypatch.setattr(Teacher, "score", counted)
+    cached = CONFIG.model_copy(update={"cache": (tmp_path / "first",)})
+    result = label_pairs(cached, stages["data"], stages["text"], teacher, tmp_path / "third", seed=1)
+    first, second, third = (labels_of(tmp_path / name) for name in ("first", "second", "third"))
+    assert third.drop("p_1", "p_2", "p_3").equals(second.drop("p_1", "p_2", "p_3"))
+    names = ["p_1", "p_2", "p_3"]
+    assert np.abs(third.select(names).to_numpy() - second.select(names).to_numpy()).max() <= 1e-5
+    n_known = second.join(first, on=["query", "text_hash"], how="semi").height
+    assert result.counts["cached"] == n_known > 0
+    assert len(scored) == second.height - n_known
+
+    # Another teacher's labels, or labels of another text, are none.
+    for column in ("teacher", "text_hash"):
+        other = tmp_path / column
+        (other / "cache").mkdir(parents=True)
+        first.with_columns(pl.lit("other").alias(column)).write_parquet(other / "cache" / "shard-0.parquet")
+        cached = CONFIG.model_copy(update={"cache": (other / "cache",)})
+        assert label_pairs(cached, stages["data"], stages["text"], teacher, other, seed=1).counts["cached"] == 0
+
+
+def test_pairs_of_a_sample_are_labelled_and_held_out_queries_refused(
+    stages: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    about = pl.DataFrame({"query": ["red sofa", "red sofa"], "item_id": ["i03", "i07"]})
+    sample = about.with_columns(language=pl.lit("en"), source=pl.lit("bm25"))
+    sample.write_parquet(tmp_path / "pairs.parquet")
+    _with_rule(stages["data"], tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    config = CONFIG.model_copy(update={"pairs": tmp_path / "pairs.parquet"})
+    label_pairs(config, tmp_path / "data", stages["text"], teacher, tmp_path / "out", seed=1)
+    assert labels_of(tmp_path / "out").select("query", "item_id").equals(about)
+    held_out = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "test")["query"][0]
+    pl.concat([sample, sample.with_columns(query=pl.lit(held_out))]).write_parquet(tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match=f"expected no held-out query .* found '{held_out}' .1 in all"):
+        label_pairs(config, tmp_path / "data", stages["text"], teacher, tmp_path / "out", seed=1)
+
+
+def _with_rule(data: Path, target: Path) -> None:
+    from pertinent.files import read_json, write_json
+
+    target.mkdir()
+    for name in ("items", "judgments", "log"):
+        (target / f"{name}.parquet").symlink_to(data / f"{name}.parquet")
+    rule = {"test": 0.14, "dev": 0.07, "by": "text"}
+    write_json(target / "dataset.json", {**read_json(data / "dataset.json"), "split": rule})
+
+
+@pytest.mark.parametrize("n_kills", [2, pytest.param(25, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_with_the_rows_of_an_undisturbed_run(
+    stages: dict[str, Path], teacher: Path, tmp_path: Path, n_kills: int
+) -> None:
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    undisturbed.mkdir()
+    out.mkdir()
+    config = CONFIG.model_copy(update={"unit_pairs": 4})
+    label_pairs(config, stages["data"], stages["text"], teacher, undisturbed, seed=1)
+    n_shards = len(list(undisturbed.glob("shard-*")))
+    # Processes forked from one that has imported everything and used nothing: each starts at once, with threads of its own.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["label_child", "transformers.models.bert.modeling_bert"])
+    work = (config, stages["data"], stages["text"], teacher, out)
+    rng = random.Random(0)
+    for kill in range(n_kills):
+        child = context.Process(target=label_child.label_slowly, args=work)
+        child.start()
+        # At a moment of its own within each n-th part of the work.
+        wanted = 1 + kill * (n_shards - 4) // n_kills
+        while len(list(out.glob("shard-*"))) < wanted and child.is_alive():
+            time.sleep(0.002)
+        time.sleep(rng.random() * 2 * label_child.PAUSE_S)
+        assert child.is_alive(), "the work was over before the kill"
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+    assert 0 < len(list(out.glob("shard-*"))) < n_shards
+    label_pairs(*work, seed=1)
+    expected, found = labels_of(undisturbed), labels_of(out)
+    names = ["p_1", "p_2", "p_3"]
+    assert found.drop(names).equals(expected.drop(names))
+    assert found.select("query", "item_id").is_unique().all()
+    assert np.abs(found.select(names).to_numpy() - expected.select(names).to_numpy()).max() <= 1e-5

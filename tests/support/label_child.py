@@ -1,0 +1,26 @@
+"""A labelling process to be killed: slow enough that a kill falls into the work."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pertinent.labelling.config import LabelsConfig
+from pertinent.labelling.label import label_pairs
+from pertinent.teacher.model import Teacher
+
+PAUSE_S = 0.03
+
+
+def label_slowly(config: LabelsConfig, data: Path, text: Path, teacher: Path, out: Path) -> None:
+    score = Teacher.score
+
+    def slow(*arguments: object) -> NDArray[np.float32]:
+        time.sleep(PAUSE_S)
+        return score(*arguments)  # type: ignore[arg-type]
+
+    Teacher.score = slow  # type: ignore[method-assign,assignment]
+    label_pairs(config, data, text, teacher, out, seed=1)
