@@ -21,8 +21,15 @@ def test_every_step_adds_fields_and_a_missing_step_takes_its_own_away() -> None:
 
 def test_the_rows_are_named_by_set_kind_and_run() -> None:
     rows = Bench(quick=True).rows()
-    assert {"msrd/engaged/2", "msrd/field-dropout/0", "esci/all/4", "cxc/four/1", "cxc/differences"} <= set(rows)
-    assert len(rows) == 3 * (5 + 2) + 1 + 2 * 5 + 1 + 2 * 2 + 1
+    assert {
+        "msrd/engaged/2",
+        "msrd/engaged-own/0",
+        "msrd/field-dropout/0",
+        "esci/all/4",
+        "cxc/four/1",
+        "cxc/differences",
+    } <= set(rows)
+    assert len(rows) == 3 * (5 + 3) + 1 + 2 * 5 + 1 + 2 * 2 + 1
 
 
 def test_the_mean_of_two_aurocs_is_their_mean_under_every_weight() -> None:

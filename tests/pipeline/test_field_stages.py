@@ -141,7 +141,10 @@ def test_the_chain_reads_no_pair_with_its_own_query(
     assert list(bundle.row_of) == texts.served["item_id"].to_list()
     assert bundle.statistics.n_items == bundle.item_vectors.shape[0] == len(bundle.lexical.terms["body"]) == 96
     metrics = read_json(folder / "evaluation" / "metrics.json")
-    assert metrics["systems"]["student"]["auroc_3+"] > 0.5  # so small a set moves by .3 from seed to seed
+    held_out = judged.filter(pl.col("split") == "test").height
+    assert {metrics["systems"][name]["n_pairs"] for name in ("bm25", "teacher", "student")} == {held_out}
+    # So small a set moves the student's by .3 with the draw of its first weights; the teacher's does not hang on that.
+    assert metrics["systems"]["teacher"]["auroc_3+"] > 0.8
 
     assert "titles and descriptions" not in (folder / "report.html").read_text()
     assert "queries that led to engagement" in (folder / "report.html").read_text()
