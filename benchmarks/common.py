@@ -27,6 +27,7 @@ from pertinent.pipeline.revision import code_revision
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 QUICK_RESULTS = ROOT / "runs" / "quick" / "results"  # never among the figures that the docs quote
+LIST_ROWS = "?"
 PACKAGES = ("pertinent", "torch", "transformers", "peft", "onnxruntime", "numpy", "polars", "lightgbm")
 # What decides how fast matrices are multiplied, as /proc/cpuinfo names it.
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -150,7 +151,10 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark has: --rows, --quick and --out."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument(
-        "--rows", nargs="+", metavar="NAME", help="redo these rows only (a * stands for anything) and merge them"
+        "--rows",
+        nargs="+",
+        metavar="NAME",
+        help="redo these rows only (a * stands for anything) and merge them; '?' lists the names of all",
     )
     parser.add_argument("--quick", action="store_true", help="a small form that shows that it runs; figures are void")
     parser.add_argument("--out", type=Path, help="folder of the results file (default: benchmarks/results)")
@@ -164,8 +168,14 @@ def results_folder(arguments: argparse.Namespace) -> Path:
 
 
 def chosen_rows(names: Iterable[str], patterns: Sequence[str] | None) -> list[str]:
-    """The ``names`` that --rows asks for, all without it. Raises ConfigError for a pattern that no name fits."""
+    """The ``names`` that --rows asks for, all without it. Raises ConfigError for a pattern that no name fits.
+
+    Of "?" it prints the names, one a line, and ends the process.
+    """
     known = list(names)
+    if patterns and list(patterns) == [LIST_ROWS]:
+        print("\n".join(known))
+        sys.exit(0)
     for pattern in patterns or ():
         if not any(fnmatchcase(name, pattern) for name in known):
             raise ConfigError(f"--rows {pattern}: expected one of {', '.join(known)}")
