@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_BENCH := $(VENV)/.ready-bench
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench paper paper-full clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -40,6 +40,12 @@ check: $(READY)  ## lint, types and the import contracts
 bench: $(READY_BENCH)  ## the runs on real data that the docs quote, and the page of results; needs PERTINENT_DATA
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/results_page.py
+
+paper: $(READY_BENCH)  ## the paper's tables on public data, as far as an hour goes; the same command goes on; needs PERTINENT_DATA
+	$(BIN)/python benchmarks/paper.py
+
+paper-full: $(READY_BENCH)  ## all of the paper's tables, many hours on 2 cores; the same command goes on
+	$(BIN)/python benchmarks/paper.py --full
 
 clean:
 	rm -rf $(VENV) build dist
