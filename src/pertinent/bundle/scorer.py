@@ -69,7 +69,6 @@ class Scorer:
     def score_pairs(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """``pairs`` (query, item_id) with p_1..p_n, expected_grade and relevance in 0-1; null for an unknown item.
 
-        relevance is the expected gain sum_k p_k (2^k - 1) over the top grade's gain, k the stored grade.
         Raises DataError if a column is missing.
         """
         for column in ("query", "item_id"):
@@ -82,13 +81,22 @@ class Scorer:
         return with_scores(pairs, probs, self.scale)
 
 
+def grades_and_relevance(probs: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of (C, n) probabilities: the expected stored grade (C,), and the relevance in 0-1 (C,).
+
+    relevance = sum_k p_k (2^k - 1) over the top grade's gain, k the stored grade. NaN stays NaN.
+    """
+    stored = np.arange(probs.shape[1])
+    gains = np.exp2(stored) - 1.0
+    wide = probs.astype(np.float64)
+    return wide @ stored, np.clip(wide @ gains / gains[-1], 0.0, 1.0)
+
+
 def with_scores(pairs: pl.DataFrame, probs: NDArray[np.float32], scale: Scale) -> pl.DataFrame:
     """Add p_1..p_n, expected_grade and relevance to ``pairs``; a NaN becomes null."""
-    grades = np.arange(scale.n_grades)
-    gains = np.exp2(grades) - 1.0
-    wide = probs.astype(np.float64)
+    grades, relevance = grades_and_relevance(probs)
     columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(scale.probability_columns)]
-    columns += [pl.Series("expected_grade", wide @ grades), pl.Series("relevance", wide @ gains / gains[-1])]
+    columns += [pl.Series("expected_grade", grades), pl.Series("relevance", relevance)]
     return pairs.with_columns([column.fill_nan(None) for column in columns])
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pertinent.errors import ConfigError, DataError
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.side import LEAST_RATE, SERVED, ItemColumns, PairRates
+from pertinent.features.side import LEAST_RATE, ItemColumns
 from pertinent.files import read_parquet
+from pertinent.text.sources import SERVED
 
-ITEM_RATES, RATES = "item_rates.parquet", "rates.parquet"  # of `pertinent.mining.rates`, which is no need here
+ITEM_RATES = "item_rates.parquet"  # of `pertinent.mining.rates`, which a server has no need of
 
 
 def item_engagement(mined: Path, ids: Sequence[str]) -> ItemColumns:
@@ -40,28 +41,6 @@ def item_engagement(mined: Path, ids: Sequence[str]) -> ItemColumns:
         FeatureSpec("engagement.item_log_impressions", "item", ITEM_RATES),
     )
     return ItemColumns(specs, tables)
-
-
-def pair_engagement(mined: Path, ids: Sequence[str]) -> PairRates:
-    """The served version of rates.parquet, laid on the catalogue."""
-    places = pl.DataFrame({"item_id": ids}).with_row_index("item").with_columns(pl.col("item").cast(pl.Int64))
-    rates = read_parquet(mined / RATES, ["query_id", "item_id", "text_version", "impressions", "rate"])
-    items = read_parquet(mined / ITEM_RATES, ["item_id", "text_version", "rate"])
-    served = pl.col("text_version") == SERVED
-    items = items.filter(served).select("item_id", item_rate="rate")
-    joined = rates.filter(served).join(items, on="item_id").join(places, on="item_id")
-    keys = np.array([int(key, 16) for key in joined["query_id"]], dtype=np.uint64)
-    order = np.lexsort((joined["item"].to_numpy(), keys))
-    joined, keys = joined[order], keys[order]
-    lift = _log(joined["rate"]) - _log(joined["item_rate"])
-    impressions = np.log1p(joined["impressions"].to_numpy().astype(np.float64))
-    distinct, first = np.unique(keys, return_index=True)
-    return PairRates(
-        keys=distinct,
-        starts=np.append(first, keys.size).astype(np.int64),
-        items=joined["item"].to_numpy().astype(np.int64),
-        values=np.stack([lift, impressions], axis=1).astype(np.float32),
-    )
 
 
 def passthrough(items: pl.DataFrame, ids: Sequence[str], names: Sequence[str]) -> ItemColumns:
@@ -103,7 +82,3 @@ def _matrix(column: pl.Series, name: str) -> NDArray[np.float64]:
             f"student.features.columns: {name}: expected vectors of numbers, found {column.dtype}"
         ) from None
     return np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _log(rates: pl.Series) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.maximum(rates.fill_null(0.0).to_numpy().astype(np.float64), LEAST_RATE)))

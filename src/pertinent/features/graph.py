@@ -13,9 +13,10 @@ from scipy.sparse.linalg import svds
 
 from pertinent.errors import ConfigError
 from pertinent.features.lexical import CorpusStatistics
-from pertinent.features.side import SERVED, Graph
+from pertinent.features.side import Graph
 from pertinent.features.terms import terms_of
 from pertinent.files import read_parquet
+from pertinent.text.sources import SERVED
 
 
 def learn_graph(

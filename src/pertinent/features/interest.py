@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError
 from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
-from pertinent.features.side import SERVED, Interest
+from pertinent.features.side import Interest
 from pertinent.features.terms import terms_of
+from pertinent.text.sources import SERVED
 
 MAX_CATEGORIES = 64  # the commonest; a table row a term has as many numbers
 _STRENGTH = 5.0  # of the prior, in pairs of full weight

@@ -1,4 +1,4 @@
-"""Features that come from tables and not from texts: columns of items, rates of pairs, interest of queries.
+"""Features that come from tables and not from texts: columns and rates of items, interest of queries, graph vectors.
 
 A side is frozen when the student is trained. ``version`` is that of `pertinent.text.item_texts`: SERVED for all that is
 served and held out, k for a training pair whose query is in cross-fitting fold k, which sees nothing of its own fold.
@@ -13,12 +13,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from pertinent.data.splits import query_id_of
 from pertinent.features.declare import FeatureSpec
 from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
 from pertinent.features.terms import terms_of
+from pertinent.text.sources import SERVED
 
-SERVED = -1
 LEAST_RATE = 1e-6  # an item's rate is 0 where nothing was ever engaged; its logarithm must stay finite
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,50 +61,6 @@ class ItemColumns:
     def from_arrays(cls, specs: tuple[FeatureSpec, ...], arrays: Arrays) -> ItemColumns:
         """The inverse of to_arrays."""
         return cls(specs, {SERVED: arrays["values"]})
-
-
-@dataclass(frozen=True)
-class PairRates:
-    """Logged engagement of (query, item) pairs: how far it is above the item's own rate, and on how many impressions.
-
-    keys: (Q,) uint64, sorted, from `query_id_of`. starts: (Q + 1,) int64. items: (P,) int64, sorted within a query.
-    values: (P, 2) float32. A pair that is not there, and every pair of a fold's version, has 0 in both: cross-fitting
-    leaves nothing of its own query, so these two count only where training pairs of held-in queries are served.
-    """
-
-    keys: NDArray[np.uint64]
-    starts: NDArray[np.int64]
-    items: NDArray[np.int64]
-    values: NDArray[np.float32]
-    specs: tuple[FeatureSpec, ...] = (
-        FeatureSpec("engagement.pair_lift", "query-item", "rates.parquet"),  # log(rate of the pair / rate of the item)
-        FeatureSpec("engagement.pair_log_impressions", "query-item", "rates.parquet"),
-    )
-
-    def of(
-        self, query: str, rows: NDArray[np.int64], statistics: CorpusStatistics, version: int
-    ) -> NDArray[np.float64]:
-        """(C, 2) float64."""
-        found = np.zeros((rows.size, 2))
-        key = np.uint64(int(query_id_of(query), 16))
-        place = int(np.searchsorted(self.keys, key))
-        if version != SERVED or place == self.keys.size or self.keys[place] != key:
-            return found
-        mine = slice(int(self.starts[place]), int(self.starts[place + 1]))
-        items = self.items[mine]
-        at = np.minimum(np.searchsorted(items, rows), items.size - 1)
-        known = items[at] == rows
-        found[known] = self.values[mine][at[known]]
-        return found
-
-    def to_arrays(self) -> Arrays:
-        """All of it."""
-        return {"keys": self.keys, "starts": self.starts, "items": self.items, "values": self.values}
-
-    @classmethod
-    def from_arrays(cls, specs: tuple[FeatureSpec, ...], arrays: Arrays) -> PairRates:
-        """The inverse of to_arrays."""
-        return cls(arrays["keys"], arrays["starts"], arrays["items"], arrays["values"], specs)
 
 
 @dataclass(frozen=True)
@@ -202,7 +157,7 @@ class Graph:
         return cls(items, rows, terms, specs)
 
 
-SIDES: dict[str, Any] = {"columns": ItemColumns, "rates": PairRates, "interest": Interest, "graph": Graph}
+SIDES: dict[str, Any] = {"columns": ItemColumns, "interest": Interest, "graph": Graph}
 
 
 def kind_of(side: Side) -> str:

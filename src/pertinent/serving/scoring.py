@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer
 from pertinent.bundle.adhoc import score_texts
+from pertinent.bundle.scorer import grades_and_relevance
 from pertinent.serving.settings import Blend
 
 MAX_EXPLAINED = 20  # items of one answer whose contributions are worked out: each costs a pass a feature
@@ -36,11 +37,8 @@ class Scored:
 
 
 def scored(probs: NDArray[np.float32], features_s: float = 0.0, network_s: float = 0.0) -> Scored:
-    """Expected grade and relevance, sum_k p_k (2^k - 1) over the top grade's gain, as in `with_scores`."""
-    grades = np.arange(probs.shape[1])
-    gains = np.exp2(grades) - 1.0
-    wide = probs.astype(np.float64)
-    return Scored(probs, wide @ grades, np.clip(wide @ gains / gains[-1], 0.0, 1.0), features_s, network_s)
+    """With the expected grade and relevance of `grades_and_relevance`."""
+    return Scored(probs, *grades_and_relevance(probs), features_s, network_s)
 
 
 def score_items(scorer: Scorer, query: str, item_ids: Sequence[str], batch: int) -> Scored:

@@ -11,23 +11,22 @@ import polars as pl
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pertinent.data.splits import cross_folds
+from pertinent.data.splits import N_FOLDS, cross_folds
 from pertinent.errors import ConfigError, DataError
 from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.encoder import tokenise
-from pertinent.features.engagement import ITEM_RATES, item_engagement, pair_engagement, passthrough
+from pertinent.features.engagement import ITEM_RATES, item_engagement, passthrough
 from pertinent.features.graph import learn_graph
 from pertinent.features.interest import learn_interest
 from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems
 from pertinent.features.ragged import Ragged
-from pertinent.features.side import SERVED, Side
+from pertinent.features.side import Side
 from pertinent.features.terms import terms_of
 from pertinent.files import read_parquet
 from pertinent.progress import progress
 from pertinent.student.config import FeaturesConfig
 from pertinent.text.item_texts import ItemTexts
-
-N_FOLDS = 5  # of interest and graph where no mined table tells; `pertinent.data.splits.cross_folds`
+from pertinent.text.sources import SERVED
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Catalogue:
     lexical: LexicalItems
     statistics: CorpusStatistics
     sides: tuple[Side, ...] = ()
-    n_folds: int = N_FOLDS  # of the sides' versions
+    n_folds: int = N_FOLDS  # of the sides' versions, where no mined table tells
 
     def served_rows(self, item_ids: list[str]) -> NDArray[np.int64]:
         """(N,) int64: the place of each item in ``ids``, which is what sides go by."""
@@ -139,7 +138,7 @@ def with_sides(
     if config.columns:
         sides.append(passthrough(items, ids, config.columns))
     if config.engagement:
-        sides += [item_engagement(mined["mine"], ids), pair_engagement(mined["mine"], ids)]
+        sides.append(item_engagement(mined["mine"], ids))
     if config.interest is not None:
         if config.interest not in items.columns or items.schema[config.interest] != pl.String:
             columns = ", ".join(name for name, dtype in items.schema.items() if dtype == pl.String)
