@@ -135,7 +135,7 @@ class HomeDepot:
             # A teacher may be older than the row that measures it: its own code and date are told.
             "teacher_code": manifests[0]["code"],
             "teacher_date": manifests[0]["created_at"][:10],
-            "backbone": counts["backbone"],
+            "backbone": named(counts["backbone"]),
         }
         return {**self.figures(probs=np.mean(found, axis=0, dtype=np.float32)), **made}
 
@@ -171,6 +171,12 @@ class HomeDepot:
 
     def _measure(self, frame: pl.DataFrame, name: str, resamples: int) -> dict[str, Any]:
         return evaluate(frame, self.dataset.scale, systems=[name], slice_columns=(), resamples=resamples).metrics
+
+
+def named(backbone: str) -> str:
+    """A backbone's description with the last two parts of its folder alone: where it lay is nobody's concern."""
+    where, comma, rest = backbone.partition(",")
+    return "/".join(Path(where).parts[-2:]) + comma + rest if Path(where).is_absolute() else backbone
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

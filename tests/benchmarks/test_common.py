@@ -24,6 +24,7 @@ from common import (
     run_main,
     write_results,
 )
+from homedepot import named
 from pertinent.errors import ConfigError, DataError
 from pertinent.files import read_json
 from pertinent.pipeline.revision import code_revision
@@ -126,3 +127,8 @@ def test_the_machine_says_what_its_processor_multiplies_fast(tmp_path: Path) -> 
     cpuinfo.write_text("model name\t: A Processor\nflags\t\t: fpu avx2 avx512_bf16 amx_bf16\n")
     assert machine(cpuinfo).startswith("A Processor, avx2 avx512_bf16 amx_bf16, ")
     assert " cores, " in machine(tmp_path / "nowhere")
+
+
+def test_a_backbone_is_named_without_the_folders_it_lay_in() -> None:
+    assert named("/home/ann/.cache/e5/model, weights 0123") == "e5/model, weights 0123"
+    assert named("packaged:gemma-3-270m, weights 0123") == "packaged:gemma-3-270m, weights 0123"
