@@ -94,6 +94,24 @@ def test_an_interrupted_run_is_continued_after_its_last_whole_shard(
     assert not list((tmp_path / "out").glob("*.partial"))
 
 
+def test_a_cache_that_changes_between_starts_loses_and_doubles_nothing(
+    stages: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    labelled(stages, teacher, tmp_path / "cache")
+    whole = pl.concat(shards_of(tmp_path / "cache").values()).sort("query", "item_id")
+    shards = sorted((tmp_path / "cache").glob("shard-*.parquet"))
+    shards[-1].unlink()
+    half = CONFIG.model_copy(update={"cache": (tmp_path / "cache",)})
+    for first, then in ((CONFIG, half), (half, CONFIG)):
+        out = tmp_path / ("added" if first is CONFIG else "taken")
+        labelled(stages, teacher, out, first)
+        (out / "shard-00000.parquet").unlink()
+        labelled(stages, teacher, out, then)
+        found = pl.concat(shards_of(out).values()).sort("query", "item_id")
+        assert found.select("query", "item_id").equals(whole.select("query", "item_id"))
+        assert np.abs(found["p_1"].to_numpy() - whole["p_1"].to_numpy()).max() <= 1e-5
+
+
 def test_nothing_to_label_is_a_data_error(stages: dict[str, Path], teacher: Path, tmp_path: Path) -> None:
     config = LabelsConfig(judged_pairs=False, log_pairs=0, pool_per_query=0, random_per_query=0)
     with pytest.raises(DataError, match="labels: expected pairs to label, found none"):

@@ -44,10 +44,8 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
         raise DataError("labels: expected pairs to label, found none; raise labels.pool_per_query or labels.log_pairs")
     labeller = load_teacher(teacher)
     names = dataset.scale.probability_columns
-    known = cached_labels(config.cache, pairs, names, labeller.teacher_id)
-    if known.height:
-        write_whole(out / "shard-cached.parquet", known.select(*_KEPT, *names, "teacher"))
-        pairs = pairs.join(known, on=["query", "item_id"], how="anti", maintain_order="left")
+    known = _known(config, pairs, names, labeller.teacher_id, out)
+    pairs = pairs.join(known, on=["query", "item_id"], how="anti", maintain_order="left")
     lengths = pairs["n_tokens"] + pairs["query"].str.len_bytes() // 4
     pairs = pairs.with_columns(length=lengths).sort("length", maintain_order=True)
     failed = label_units(pairs, labeller, names, out, config, kept=_KEPT)
@@ -57,6 +55,21 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     by_reason = dict(failed["reason"].value_counts().sort("reason").iter_rows())
     warnings = [f"{failed.height:,} pairs could not be labelled: see {QUARANTINE}"] if failed.height else []
     return StageResult(counts, by_reason, warnings)
+
+
+def _known(
+    config: LabelsConfig, pairs: pl.DataFrame, names: tuple[str, ...], teacher_id: str, out: Path
+) -> pl.DataFrame:
+    """query and item_id of the pairs that need no teacher; their labels are in out/shard-cached.parquet.
+
+    Looked up once: later starts keep what the first one found, since the units are cut from the rest.
+    """
+    shard = out / "shard-cached.parquet"
+    if not shard.exists() and not any(out.glob("shard-*.parquet")):
+        found = cached_labels(config.cache, pairs, names, teacher_id)
+        if found.height:
+            write_whole(shard, found.select(*_KEPT, *names, "teacher"))
+    return read_parquet(shard, ["query", "item_id"]) if shard.exists() else pairs.select("query", "item_id").head(0)
 
 
 def _told(file: Path, data: Path) -> pl.DataFrame:
