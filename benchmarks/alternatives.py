@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from common import (
     Target,
@@ -34,11 +33,8 @@ from common import (
     write_results,
 )
 from homedepot import HomeDepot
-from pertinent.features.lexical import FEATURE_NAMES, FIELDS, CorpusStatistics, LexicalItems, lexical_features
-from pertinent.features.terms import terms_of
-from pertinent.progress import progress
+from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.teacher.rows import training_judgments
-from pertinent.text.item_texts import ItemTexts
 from teacher_speed import e5_folder
 
 SEED = 0
@@ -83,7 +79,7 @@ def lightgbm_figures(objective: str, max_test_pairs: int | None, *, quick: bool)
 
     homedepot = HomeDepot.prepared(max_test_pairs)
     train = training_judgments(homedepot.dataset.judgments, 200 if quick else None, SEED).sort("query_id", "item_id")
-    features = _features(homedepot, [train, homedepot.held_out])
+    features = [homedepot.features(pairs) for pairs in (train, homedepot.held_out)]
     started = time.monotonic()
     options: dict[str, Any] = {"random_state": SEED, "n_jobs": 2, "verbose": -1}
     if objective == "lambdarank":
@@ -130,25 +126,6 @@ def cross_encoder_figures(n_rows: int, max_test_pairs: int | None, changes: Mapp
 
 def _made(train: pl.DataFrame, seconds: float) -> dict[str, Any]:
     return {"train_rows": train.height, "train_seconds": round(seconds, 1)}
-
-
-def _features(homedepot: HomeDepot, parts: Sequence[pl.DataFrame]) -> list[NDArray[np.float32]]:
-    """The lexical features of each part's pairs, (N, F), with statistics of the whole catalogue."""
-    items = ItemTexts.read(homedepot.text, FIELDS).served
-    texts = {field: items[field].to_list() for field in FIELDS}
-    statistics = CorpusStatistics.of({field: [terms_of(text) for text in texts[field]] for field in FIELDS})
-    lexical = LexicalItems.of(texts, statistics)
-    row_of = {item: row for row, item in enumerate(items["item_id"])}
-    found = []
-    for pairs in parts:
-        features = np.empty((pairs.height, len(FEATURE_NAMES)), dtype=np.float32)
-        with progress("lexical features", pairs.height, "pairs") as bar:
-            for (query,), group in pairs.with_row_index("pair").group_by(["query"], maintain_order=True):
-                rows = np.array([row_of[item] for item in group["item_id"]], dtype=np.int64)
-                features[group["pair"].to_numpy()] = lexical_features(str(query), lexical.take(rows), statistics)
-                bar.advance(rows.size)
-        found.append(features)
-    return found
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from common import ROOT
 from pertinent.config import parse_config
 from pertinent.data.build import Dataset, load_dataset
 from pertinent.evaluation import evaluate, training_prior, with_baselines
+from pertinent.features.lexical import FEATURE_NAMES, FIELDS, CorpusStatistics, LexicalItems, lexical_features
+from pertinent.features.terms import terms_of
 from pertinent.files import cache_folder
 from pertinent.pipeline import RunConfig, load_run_config, run_pipeline
 from pertinent.pipeline.evaluate import with_system
@@ -79,6 +81,26 @@ class HomeDepot:
     def texts(self) -> dict[str, str]:
         """item_id -> what a teacher reads."""
         return dict(ItemTexts.read(self.text).served.select("item_id", "text").iter_rows())
+
+    def features(self, pairs: pl.DataFrame) -> NDArray[np.float32]:
+        """The lexical features of pairs (query, item_id): (N, F), with statistics of the whole catalogue."""
+        statistics, lexical, row_of = self.lexical
+        features = np.empty((pairs.height, len(FEATURE_NAMES)), dtype=np.float32)
+        with progress("lexical features", pairs.height, "pairs") as bar:
+            for (query,), group in pairs.with_row_index("pair").group_by(["query"], maintain_order=True):
+                rows = np.array([row_of[item] for item in group["item_id"]], dtype=np.int64)
+                features[group["pair"].to_numpy()] = lexical_features(str(query), lexical.take(rows), statistics)
+                bar.advance(rows.size)
+        return features
+
+    @cached_property
+    def lexical(self) -> tuple[CorpusStatistics, LexicalItems, dict[str, int]]:
+        """Statistics of the catalogue, its items, and the row of each item_id."""
+        items = ItemTexts.read(self.text, FIELDS).served
+        texts = {field: items[field].to_list() for field in FIELDS}
+        statistics = CorpusStatistics.of({field: [terms_of(text) for text in texts[field]] for field in FIELDS})
+        row_of = {item: row for row, item in enumerate(items["item_id"])}
+        return statistics, LexicalItems.of(texts, statistics), row_of
 
     @cached_property
     def held_out(self) -> pl.DataFrame:

@@ -33,12 +33,10 @@ from common import (
 )
 from homedepot import HomeDepot
 from pertinent.errors import DataError
-from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems, bm25_scores
-from pertinent.features.terms import terms_of
+from pertinent.features.lexical import FIELDS, bm25_scores
 from pertinent.files import atomic_path, cache_folder
 from pertinent.teacher.backbones import load_backbone, resolve_backbone
 from pertinent.teacher.embed import cosine_scores
-from pertinent.text.item_texts import ItemTexts
 
 COMPARED = {"epochs": 1, "max_train_rows": 16_000}
 SMALL = {"epochs": 1, "max_train_rows": 4_000}
@@ -221,11 +219,7 @@ def dev_alone(figures: dict[str, Any]) -> dict[str, Any]:
 
 def bm25_of(homedepot: HomeDepot, fields: tuple[str, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """BM25 of the held-out pairs, summed over fields: (N,) float64."""
-    items = ItemTexts.read(homedepot.text, FIELDS).served
-    texts = {field: items[field].to_list() for field in FIELDS}
-    statistics = CorpusStatistics.of({field: [terms_of(text) for text in texts[field]] for field in FIELDS})
-    lexical = LexicalItems.of(texts, statistics)
-    row_of = {item: row for row, item in enumerate(items["item_id"])}
+    statistics, lexical, row_of = homedepot.lexical
     pairs = homedepot.held_out.with_row_index("pair")
     scores = np.zeros(pairs.height)
     for (query,), group in pairs.group_by(["query"], maintain_order=True):

@@ -14,6 +14,7 @@ from pertinent.labelling.impressions import sample_impressions
 from pertinent.labelling.neighbours import load_vectors, neighbour_pairs
 from pertinent.mining.engine import open_engine
 from pertinent.mining.guards import load_held_out
+from pertinent.mining.logs import log_files
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
@@ -65,23 +66,14 @@ def draw_sample(
 
 
 def sample_files(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The Parquet files of a log, those of a folder by name. Raises DataError for a path that is not there or has none."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(path.rglob("*.parquet"))
-            if not inside:
-                raise DataError(f"{path}: expected Parquet files (the log), found none")
-            found += inside
-        elif not path.is_file():
-            raise DataError(f"{path}: no such file (the log)")
-        elif path.suffix.lower() != ".parquet":
+    """`log_files`, which must be Parquet: other kinds go through the data stage."""
+    files = log_files(paths)
+    for file in files:
+        if file.suffix.lower() != ".parquet":
             raise DataError(
-                f"{path}: expected Parquet (the log), found {path.suffix or 'no suffix'}: build the data with it"
+                f"{file}: expected Parquet (the log), found {file.suffix or 'no suffix'}: build the data with it"
             )
-        else:
-            found.append(path)
-    return tuple(dict.fromkeys(found))
+    return files
 
 
 def _warnings(config: SampleConfig, parts: dict[str, pl.DataFrame]) -> list[str]:
