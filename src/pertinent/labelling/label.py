@@ -11,21 +11,21 @@ import polars as pl
 from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.files import read_parquet
+from pertinent.judge.judge import Judge
 from pertinent.labelling.cache import cached_labels
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.sample import PAIR_SCHEMA, sample_pairs
-from pertinent.labelling.units import QUARANTINE, label_units, write_whole
+from pertinent.labelling.units import QUARANTINE, Labeller, label_units, write_whole
 from pertinent.mining.guards import are_held_out, load_held_out
-from pertinent.teacher.saving import load_teacher
-from pertinent.teacher.vocabulary import TOKEN_VECTORS
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
+_OF_THE_TEACHER = ("tokenizer.json", "token_vectors.npy")
 _KEPT = ("query", "item_id", "language", "source", "text_hash")
 
 
 def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out: Path, *, seed: int) -> StageResult:
-    """Sample pairs and label them: out/shard-*.parquet with query, item_id, language, source, text_hash, p_1..p_n, teacher.
+    """Sample pairs and label them by the teacher, or by config.judge: out/shard-*.parquet with query, item_id, language, source, text_hash, p_1..p_n, teacher.
 
     The pairs are those of config.pairs, else drawn by `sample_pairs`. What config.cache has of the same query, text and
     teacher is taken from there (shard-cached.parquet). The rest is sorted by length and cut into units; a unit is one
@@ -42,19 +42,28 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     pairs = texts.joined(chosen.with_columns(split=pl.lit("train")))
     if not pairs.height:
         raise DataError("labels: expected pairs to label, found none; raise labels.pool_per_query or labels.log_pairs")
-    labeller = load_teacher(teacher)
+    judge = None if config.judge is None else Judge(config.judge, dataset.scale, out, seed=seed)
+    labeller = judge or _trained(teacher)
     names = dataset.scale.probability_columns
     known = _known(config, pairs, names, labeller.teacher_id, out)
     pairs = pairs.join(known, on=["query", "item_id"], how="anti", maintain_order="left")
     lengths = pairs["n_tokens"] + pairs["query"].str.len_bytes() // 4
     pairs = pairs.with_columns(length=lengths).sort("length", maintain_order=True)
     failed = label_units(pairs, labeller, names, out, config, kept=_KEPT)
-    for name in ("tokenizer.json", TOKEN_VECTORS):
+    for name in _OF_THE_TEACHER:
         shutil.copyfile(teacher / name, out / name)
     counts = {**_counts(out, names, labeller.teacher_id), "cached": known.height, "failed": failed.height}
+    if judge is not None:
+        counts["judge"] = judge.counts
     by_reason = dict(failed["reason"].value_counts().sort("reason").iter_rows())
     warnings = [f"{failed.height:,} pairs could not be labelled: see {QUARANTINE}"] if failed.height else []
     return StageResult(counts, by_reason, warnings)
+
+
+def _trained(teacher: Path) -> Labeller:
+    from pertinent.teacher.saving import load_teacher  # a judge needs no torch
+
+    return load_teacher(teacher)
 
 
 def _known(

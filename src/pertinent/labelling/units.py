@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pertinent.errors import DataError, ModelError
+from pertinent.errors import ConfigError, DataError, ModelError, RowsError, StoppedError
 from pertinent.files import read_parquet, reason_of, write_parquet
 from pertinent.labelling.config import LabelsConfig
 from pertinent.progress import Progress, progress, say
@@ -21,7 +21,10 @@ _FAILED = {"query": pl.String, "item_id": pl.String, "text_hash": pl.String, "re
 
 
 class Labeller(Protocol):
-    """What labels pairs: a teacher, or anything that scores as one."""
+    """What labels pairs: a teacher, or anything that scores as one.
+
+    score raises RowsError where some of the pairs have no label, and StoppedError or ConfigError where none would have.
+    """
 
     @property
     def teacher_id(self) -> str: ...
@@ -93,6 +96,11 @@ def _labelled(
     """Probabilities (N, n), and of each row the reason why it has none."""
     try:
         probs = labeller.score(unit["query"].to_list(), unit["text"].to_list(), bar)
+    except (StoppedError, ConfigError):
+        raise
+    except RowsError as error:
+        budget.spend(sum(reason is not None for reason in error.reasons), str(error))
+        return np.asarray(error.results, dtype=np.float32), [reason and reason[:300] for reason in error.reasons]
     except Exception as error:  # whatever one row may do to a model must not cost the others
         if unit.height == 1:
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300]

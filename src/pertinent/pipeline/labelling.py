@@ -46,12 +46,13 @@ def run_sample(
 
 
 def label_inputs(config: LabelsConfig) -> dict[str, str]:
-    """What the labels stage reads beside other stages: the hash of a sample's table. Raises DataError."""
-    if config.pairs is None:
-        return {}
-    if not config.pairs.is_file():
-        raise DataError(f"{config.pairs}: no such file (labels.pairs)")
-    return {"pairs": file_hash(config.pairs)}
+    """What the labels stage reads beside other stages: hashes of a sample's table and a judge's template. Raises DataError."""
+    template = None if config.judge is None else config.judge.template
+    read = {"pairs": (config.pairs, "labels.pairs"), "template": (template, "labels.judge.template")}
+    for file, key in read.values():
+        if file is not None and not file.is_file():
+            raise DataError(f"{file}: no such file ({key})")
+    return {name: file_hash(file) for name, (file, _) in read.items() if file is not None}
 
 
 def text_folder(data: Path) -> Path:
