@@ -125,7 +125,16 @@ def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | No
     sizes = {member.n_grades for member in members}
     if len(sizes) != 1:
         raise ModelError(f"{folder / SETTINGS}: expected members on one scale, found {sorted(sizes)} grades")
-    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), str(settings["weights"])[:16])
+    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), _id_of(settings))
+
+
+def teacher_id_of(folder: Path) -> str:
+    """The teacher_id of a teacher folder that is not opened. Raises ModelError where it is none."""
+    return _id_of(_settings(folder))
+
+
+def _id_of(settings: dict[str, Any]) -> str:
+    return str(settings["weights"])[:16]
 
 
 def load_network(folder: Path) -> CrossEncoder:
