@@ -21,6 +21,7 @@ LINKED = (
     "evaluation/reliability.json",
     "evaluation/confusion.json",
     "evaluation/suspects.csv",
+    "labels/report.html",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",
