@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pertinent.progress import Progress
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.engines import LogitsEngine
-from pertinent.teacher.pairs import PairEncoder
+from pertinent.teacher.pairs import EncodedPairs, PairEncoder
 
 _BLOCK_PAIRS = 16_384  # encoded and sorted at a time: bounds memory, and hardly lengthens the padding
 
@@ -30,11 +30,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Scores pairs of query and item text. teacher_id: hash of the weights, which names it in a soft label."""
+    """Scores pairs of query and item text. teacher_id: hash of weights and calibrations: names it in a label."""
 
     members: tuple[Member, ...]
     n_grades: int
     teacher_id: str
+
+    def uncalibrated(self) -> Teacher:
+        """The same networks with the probabilities of their own heads."""
+        members = tuple(
+            replace(member, calibration=Calibration.none(member.calibration.kind, self.n_grades))
+            for member in self.members
+        )
+        return replace(self, members=members)
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
@@ -44,44 +52,54 @@ class Teacher:
         queries, texts: N each; a text is what the text stage wrote. Identical pairs are scored once. A pair's
         probabilities do not depend on the others (to 1e-5 in float32).
         """
+        return self.score_counted(queries, texts, progress)[0]
+
+    def score_counted(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], int]:
+        """What ``score`` gives, and how many distinct pairs are longer than a member's token budgets and were cut."""
         pairs = list(zip(queries, texts, strict=True))
         distinct = list(dict.fromkeys(pairs))
         if not distinct:
-            return np.zeros((0, self.n_grades), dtype=np.float32)
+            return np.zeros((0, self.n_grades), dtype=np.float32), 0
         index = {pair: i for i, pair in enumerate(distinct)}
         total = np.zeros((len(distinct), self.n_grades))
+        n_cut = 0
         for member in self.members:
-            total += _member_probabilities(member, distinct, progress if member is self.members[-1] else None)
+            probs, cut = _member_probabilities(member, distinct, progress if member is self.members[-1] else None)
+            total += probs
+            n_cut = max(n_cut, cut)
         if progress is not None:
             progress.advance(len(pairs) - len(distinct))
-        probs: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
-        return probs[np.fromiter((index[pair] for pair in pairs), dtype=np.int64, count=len(pairs))]
+        mean: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
+        return mean[np.fromiter((index[pair] for pair in pairs), dtype=np.int64, count=len(pairs))], n_cut
 
 
 def _member_probabilities(
     member: Member, pairs: list[tuple[str, str]], progress: Progress | None
-) -> NDArray[np.float64]:
-    blocks = []
-    for rows in _encoded_blocks(member.pairs, pairs):
-        logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens, progress)
+) -> tuple[NDArray[np.float64], int]:
+    blocks, n_cut = [], 0
+    for encoded in _encoded_blocks(member.pairs, pairs):
+        logits = score_rows(member.engine, encoded.rows, member.pad_id, member.batch_tokens, progress)
         blocks.append(member.calibration.probabilities(logits))
-    return np.concatenate(blocks)
+        n_cut += encoded.n_cut
+    return np.concatenate(blocks), n_cut
 
 
-def _encoded_blocks(encoder: PairEncoder, pairs: list[tuple[str, str]]) -> Iterator[list[list[int]]]:
+def _encoded_blocks(encoder: PairEncoder, pairs: list[tuple[str, str]]) -> Iterator[EncodedPairs]:
     """Token ids of one block after the other; the next one is encoded while the caller works on this one."""
 
-    def encode(start: int) -> list[list[int]]:
+    def encode(start: int) -> EncodedPairs:
         block = pairs[start : start + _BLOCK_PAIRS]
-        return encoder.encode([query for query, _ in block], [text for _, text in block]).rows
+        return encoder.encode([query for query, _ in block], [text for _, text in block])
 
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(encode, 0)
         for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
-            rows = coming.result()
+            encoded = coming.result()
             if start < len(pairs):
                 coming = pool.submit(encode, start)
-            yield rows
+            yield encoded
 
 
 def score_rows(
