@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
-from pertinent.features.terms import terms_of
+from pertinent.features.lexical import CorpusStatistics
+from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED
 
 LEAST_RATE = 1e-6  # an item's rate is 0 where nothing was ever engaged; its logarithm must stay finite
@@ -85,7 +85,7 @@ class Interest:
 
     def distribution(self, query: str, statistics: CorpusStatistics, version: int = SERVED) -> NDArray[np.float64]:
         """P(c | query): (C,) float64 summing to 1."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         rows = self.rows[version][ids[ids >= 0]]
         rows = rows[rows >= 0]
         prior = self.priors[version].astype(np.float64)
@@ -137,7 +137,7 @@ class Graph:
         self, query: str, rows: NDArray[np.int64], statistics: CorpusStatistics, version: int
     ) -> NDArray[np.float64]:
         """(C, 2) float64."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         known = self.rows[version][ids[ids >= 0]]
         vector = self.terms[version][known[known >= 0]].astype(np.float64).sum(axis=0)
         length = float(np.linalg.norm(vector))
