@@ -124,14 +124,15 @@ class Bench:
             made[f"titles/{step}"] = lambda step=step: self._on_titles(step)  # type: ignore[misc]
         for member in BEST_MEMBERS:
             made[f"best/{member}"] = lambda member=member: with_dev_auroc(  # type: ignore[misc]
-                self._homedepot().teacher_figures(self._best(member))
+                self._homedepot().teacher_figures(self.best_member(member))
             )
         made["best"] = lambda: with_dev_auroc(
-            self._homedepot().teacher_figures(*(self._best(member) for member in BEST_MEMBERS))
+            self._homedepot().teacher_figures(*(self.best_member(member) for member in BEST_MEMBERS))
         )
         return made
 
-    def _best(self, member: str) -> Path:
+    def best_member(self, member: str) -> Path:
+        """The folder of a member of the best teacher, trained where there is none."""
         backbone = {"minilm": {"backbone": minilm_folder()}}.get(member, {})
         return self._train(self._homedepot(), f"best-{member}", {**BEST, **backbone}, 0)
 
