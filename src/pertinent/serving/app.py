@@ -24,6 +24,7 @@ from starlette.routing import Route
 from pertinent.errors import ModelError, PertinentError
 from pertinent.serving.answers import Answer, answer_rank, answer_rerank, answer_score, answer_tei
 from pertinent.serving.bundles import Bundles, BusyError, Loaded
+from pertinent.serving.feature_log import FeatureLog, Served
 from pertinent.serving.guard import Guard, body_of, problem
 from pertinent.serving.metrics import Metrics
 from pertinent.serving.openapi import document as openapi_document
@@ -53,6 +54,7 @@ class Worker:
     metrics: Metrics
     queue: Queue
     bundles: Bundles
+    feature_log: FeatureLog | None = None
     draining: bool = False
 
 
@@ -64,15 +66,20 @@ def create_app(settings: Settings, control: Path) -> Starlette:
     metrics = Metrics()
     keys = read_keys(settings.api_keys_file, API_KEYS)
     admin_keys = read_keys(settings.admin_keys_file, ADMIN_KEYS)
-    worker = Worker(settings, metrics, Queue(settings.queue), Bundles(settings, control, _events(metrics)))
+    bundles = Bundles(settings, control, _events(metrics))
+    worker = Worker(settings, metrics, Queue(settings.queue), bundles, _feature_log(settings, metrics))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         worker.bundles.begin()
+        if worker.feature_log is not None:
+            worker.feature_log.begin()
         yield
         worker.draining = True
         worker.bundles.close()
         worker.queue.close()
+        if worker.feature_log is not None:
+            await asyncio.to_thread(worker.feature_log.close)
 
     routes = _routes(worker)
     paths = frozenset(route.path for route in routes)
@@ -117,8 +124,10 @@ def _scoring(
         stages |= {"features": result.found.features_s, "network": result.found.network_s}
         stages["write"] = time.perf_counter() - scored_s
         _observe(worker, request, result, stages, query)
+        _observe_missing(worker, loaded, result)
         response.headers["x-bundle"] = loaded.hash
         response.headers["server-timing"] = ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in stages.items())
+        _log_features(worker, request, loaded, result, query, ids, texts)
         _shadow(worker, query, ids, texts, result)
         return response
 
@@ -149,6 +158,42 @@ def _observe(worker: Worker, request: Request, result: Answer, stages: dict[str,
     notes |= {"candidates": int(found.relevance.size), "unknown": unknown, "queue_ms": round(stages["queue"] * 1000, 3)}
     if worker.settings.log_queries:
         notes["query"] = query
+
+
+def _observe_missing(worker: Worker, loaded: Loaded, result: Answer) -> None:
+    looked_at = result.found.features[result.found.known][::_SAMPLED]
+    worker.metrics.features_seen.inc(len(looked_at))
+    missing = (looked_at == loaded.defaults).sum(axis=0)
+    for k in np.flatnonzero(missing).tolist():
+        worker.metrics.missing.labels(loaded.feature_names[k]).inc(int(missing[k]))
+
+
+def _feature_log(settings: Settings, metrics: Metrics) -> FeatureLog | None:
+    if settings.feature_log is None:
+        return None
+    return FeatureLog(
+        settings.feature_log,
+        lambda outcome, rows: metrics.feature_log.labels(outcome).inc(rows),
+        rows_a_file=settings.feature_log_rows,
+        seconds_a_file=settings.feature_log_seconds,
+        queue_rows=settings.feature_log_queue_rows,
+    )
+
+
+def _log_features(
+    worker: Worker,
+    request: Request,
+    loaded: Loaded,
+    result: Answer,
+    query: str,
+    ids: Sequence[str | None],
+    texts: Sequence[str | None],
+) -> None:
+    if worker.feature_log is None or random.random() >= worker.settings.feature_log_share:
+        return
+    request_id, path = request.scope["state"]["notes"]["request_id"], request.url.path
+    served = Served(loaded.hash, loaded.feature_names, request_id, path, query, ids, texts, result.found)
+    worker.feature_log.offer(served)
 
 
 def _shadow(worker: Worker, query: str, ids: Sequence[str | None], texts: Sequence[str | None], result: Answer) -> None:

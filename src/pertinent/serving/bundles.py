@@ -15,13 +15,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer, bundle_folder, open_bundle
 from pertinent.bundle.format import DESCRIPTION
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError, PertinentError
+from pertinent.features.assemble import all_specs
 from pertinent.files import read_json, reason_of, sha256_of_file, write_json
 from pertinent.serving.metrics import alive
 from pertinent.serving.settings import Settings
@@ -38,6 +43,16 @@ class Loaded:
     scorer: Scorer
     folder: Path
     hash: str
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of the features."""
+        return self.scorer.feature_names
+
+    @cached_property
+    def defaults(self) -> NDArray[np.float32]:
+        """(F,): what each feature is where it is missing."""
+        return np.array([spec.default for spec in all_specs(self.scorer.sides)], dtype=np.float32)
 
 
 def resolved(bundle: Path) -> Path:

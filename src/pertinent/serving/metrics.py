@@ -32,6 +32,18 @@ class Metrics:
         )
         self.candidates = Histogram("pertinent_candidates", "candidates a request", registry=registry, buckets=_COUNTS)
         self.unknown = Counter("pertinent_unknown_items", "candidates that no store had", registry=registry)
+        self.features_seen = Counter(
+            "pertinent_feature_candidates", "candidates looked at for missing features", registry=registry
+        )
+        self.missing = Counter(
+            "pertinent_feature_missing",
+            "of those, the ones in which a feature had its default, as where it is missing",
+            ("feature",),
+            registry=registry,
+        )
+        self.feature_log = Counter(
+            "pertinent_feature_log_rows", "candidates for the feature log by outcome", ("outcome",), registry=registry
+        )
         self.shed = Counter("pertinent_shed", "requests answered 503 by the queue", registry=registry)
         self.queue = Gauge("pertinent_queue", "requests admitted now", registry=registry, multiprocess_mode="livesum")
         self.relevance = Histogram(

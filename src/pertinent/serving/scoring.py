@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer
-from pertinent.bundle.adhoc import score_texts
+from pertinent.bundle.adhoc import Inputs, text_inputs
 from pertinent.bundle.scorer import grades_and_relevance
 from pertinent.serving.settings import Blend
 
@@ -21,10 +21,12 @@ MAX_EXPLAINED = 20  # items of one answer whose contributions are worked out: ea
 class Scored:
     """Scores of C candidates; NaN for an unknown one.
 
-    probs: (C, n) float32. grades: (C,) float64, expected stored grade. relevance: (C,) float64 in 0-1.
+    probs: (C, n) float32. features: (C, F) float32, what the network read. grades: (C,) float64, expected stored grade.
+    relevance: (C,) float64 in 0-1.
     """
 
     probs: NDArray[np.float32]
+    features: NDArray[np.float32]
     grades: NDArray[np.float64]
     relevance: NDArray[np.float64]
     features_s: float = 0.0
@@ -36,43 +38,54 @@ class Scored:
         return ~np.isnan(self.relevance)
 
 
-def scored(probs: NDArray[np.float32], features_s: float = 0.0, network_s: float = 0.0) -> Scored:
-    """With the expected grade and relevance of `grades_and_relevance`."""
-    return Scored(probs, *grades_and_relevance(probs), features_s, network_s)
+def relevance_of(probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The relevance of `grades_and_relevance` alone: (C,) float64."""
+    return grades_and_relevance(probs)[1]
 
 
 def score_items(scorer: Scorer, query: str, item_ids: Sequence[str], batch: int) -> Scored:
     """Scores of stored items by ID, at most ``batch`` through the network at a time."""
-    rows = np.array([scorer.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
-    places = np.flatnonzero(rows >= 0)
-    probs = np.full((rows.size, scorer.scale.n_grades), np.nan, dtype=np.float32)
-    features_s = network_s = 0.0
-    for start in range(0, places.size, batch):
-        part = places[start : start + batch]
-        began = time.perf_counter()
-        inputs = scorer.inputs(query, rows[part])
-        between = time.perf_counter()
-        probs[part] = scorer.run(*inputs)
-        features_s += between - began
-        network_s += time.perf_counter() - between
-    return scored(probs, features_s, network_s)
+    return score_documents(scorer, query, item_ids, [None] * len(item_ids), batch)
 
 
 def score_documents(
     scorer: Scorer, query: str, ids: Sequence[str | None], texts: Sequence[str | None], batch: int
 ) -> Scored:
     """Scores of documents: the stored item where the ID is known, else the text, else unknown (NaN)."""
-    stored = [place for place, item in enumerate(ids) if item is not None and item in scorer.row_of]
-    held = set(stored)
-    written = [place for place, text in enumerate(texts) if text is not None and place not in held]
-    probs = np.full((len(ids), scorer.scale.n_grades), np.nan, dtype=np.float32)
-    found = score_items(scorer, query, [str(ids[place]) for place in stored], batch)
-    probs[stored] = found.probs
-    began = time.perf_counter()
-    for start in range(0, len(written), batch):
-        part = written[start : start + batch]
-        probs[part] = score_texts(scorer, query, [str(texts[place]) for place in part])
-    return scored(probs, found.features_s, found.network_s + time.perf_counter() - began)
+    rows = np.array([-1 if item is None else scorer.row_of.get(item, -1) for item in ids], dtype=np.int64)
+    written = [place for place, text in enumerate(texts) if text is not None and rows[place] < 0]
+    out = _Parts(scorer, len(ids))
+    for part in _batches(np.flatnonzero(rows >= 0), batch):
+        out.add(part, lambda part=part: scorer.inputs(query, rows[part]))  # type: ignore[misc]
+    for part in _batches(np.array(written, dtype=np.int64), batch):
+        out.add(part, lambda part=part: text_inputs(scorer, query, [str(texts[k]) for k in part]))  # type: ignore[misc]
+    return out.scored()
+
+
+class _Parts:
+    """Scores of C candidates, filled in part by part."""
+
+    def __init__(self, scorer: Scorer, n_candidates: int) -> None:
+        self.scorer = scorer
+        self.probs = np.full((n_candidates, scorer.scale.n_grades), np.nan, dtype=np.float32)
+        self.features = np.full((n_candidates, len(scorer.description["features"])), np.nan, dtype=np.float32)
+        self.features_s = self.network_s = 0.0
+
+    def add(self, places: NDArray[np.int64], inputs: Callable[[], Inputs]) -> None:
+        began = time.perf_counter()
+        told = inputs()
+        between = time.perf_counter()
+        self.probs[places], self.features[places] = self.scorer.run(*told), told[2]
+        self.features_s += between - began
+        self.network_s += time.perf_counter() - between
+
+    def scored(self) -> Scored:
+        grades, relevance = grades_and_relevance(self.probs)
+        return Scored(self.probs, self.features, grades, relevance, self.features_s, self.network_s)
+
+
+def _batches(places: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+    return (places[start : start + batch] for start in range(0, places.size, batch))
 
 
 def blended(found: Scored, engagement: NDArray[np.float64], blend: Blend) -> NDArray[np.float64]:
@@ -125,7 +138,7 @@ def explained(
         _, vector, own = scorer.inputs(query, rows[place : place + 1])
         changed = np.repeat(own, len(names) + 1, axis=0)
         changed[np.arange(len(names)), np.arange(len(names))] = median
-        relevance = scored(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed)).relevance
+        relevance = relevance_of(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed))
         lost = relevance[-1] - relevance[:-1]
         answer[place] = (_named(names, own[0]), _named(names, lost))
     return answer

@@ -40,6 +40,11 @@ class Settings(Config):
     shadow_share: float = Field(default=0.0, ge=0, le=1, description="share of requests that the shadow scores too")
     control: Path | None = Field(default=None, description="folder in which workers agree on the bundle; made by serve")
     blend: Blend = Blend()
+    feature_log: Path | None = Field(default=None, description="folder for served features; see serving.feature_log")
+    feature_log_share: float = Field(default=0.01, ge=0, le=1, description="share of requests in the feature log")
+    feature_log_rows: int = Field(default=20_000, ge=1, description="candidates after which a file is written")
+    feature_log_seconds: float = Field(default=60.0, gt=0, description="after which one is written at the latest")
+    feature_log_queue_rows: int = Field(default=100_000, ge=1, description="candidates that may wait to be written")
 
     max_body_bytes: int = Field(default=4_000_000, ge=1_000)
     max_candidates: int = Field(default=5_000, ge=1)
