@@ -59,6 +59,7 @@ def main() -> None:
         evaluate,
         importing,
         init,
+        items,
         label,
         links,
         mine,
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    resumes = (["run"], ["caption"], ["links"], ["mine"], ["label"])
+    resumes = (["run"], ["caption"], ["links"], ["mine"], ["label"], ["items"])
     continues = "; the same command continues from here" if sys.argv[1:2] in resumes else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

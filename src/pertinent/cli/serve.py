@@ -16,6 +16,10 @@ def serve(
     host: Annotated[str, typer.Option(help="address to bind; beyond loopback it needs API keys")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one, told on stderr")] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes, each with one scoring thread")] = 1,
+    store: Annotated[
+        str | None,
+        typer.Option(help="redis:// of all items, or a folder of changes to the bundle's (default: its own)"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings: limits, queue, blend, keys")] = None,
     shadow: Annotated[Path | None, typer.Option(help="second bundle that scores a share of requests too")] = None,
     shadow_share: Annotated[float, typer.Option(min=0, max=1, help="with --shadow: share of requests")] = 0.1,
@@ -36,6 +40,7 @@ def serve(
     told: dict[str, object] = {"bundle": str(bundle)}
     if shadow is not None:
         told |= {"shadow": str(shadow), "shadow_share": shadow_share}
+    told |= {"store": store} if store else {}
     told |= {"feature_log": str(feature_log)} if feature_log else {}
     told |= {"feature_log_share": feature_log_share} if feature_log_share is not None else {}
     told |= {"api_keys_file": api_keys_file} if api_keys_file else {}
