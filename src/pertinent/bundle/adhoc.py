@@ -11,7 +11,6 @@ from pertinent.bundle.scorer import Scorer
 from pertinent.features.assemble import text_features
 from pertinent.features.lexical import FIELDS, LexicalItems
 
-
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 

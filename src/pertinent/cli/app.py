@@ -54,6 +54,7 @@ def _root(
 def main() -> None:
     """Entry point of the console script."""
     from pertinent.cli import (  # noqa: F401  each registers its command
+        audit,
         caption,
         doctor,
         evaluate,

@@ -19,7 +19,9 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from pertinent.errors import ConfigError
 from pertinent.files import reason_of, write_parquet
@@ -54,7 +56,7 @@ class Served:
         """Its rows, in the columns that the module's docstring names."""
         known = self.found.known
         told = [pl.lit(value).alias(name) for name, value in self._told().items()]
-        scores = {"relevance": self.found.relevance}
+        scores: dict[str, NDArray[np.floating]] = {"relevance": self.found.relevance}
         names = Scale.of_size(self.found.probs.shape[1]).probability_columns
         scores |= {name: self.found.probs[:, k] for k, name in enumerate(names)}
         features = pl.DataFrame(self.found.features, schema=list(self.names)).to_struct("features")
@@ -78,7 +80,8 @@ class Served:
 class FeatureLog:
     """Writes sampled requests on a thread of its own. A request never waits for it and never fails by it.
 
-    What does not fit into the queue, and what cannot be written, is dropped and counted; the first failure after a success is told on stderr.
+    What does not fit into the queue, and what cannot be written, is dropped and counted; the first failure after a
+    success is told on stderr.
     """
 
     def __init__(
