@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pertinent.progress import Progress
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.engines import LogitsEngine
-from pertinent.teacher.pairs import EncodedPairs, PairEncoder
+from pertinent.teacher.pairs import PairEncoder
 
 _BLOCK_PAIRS = 16_384  # encoded and sorted at a time: bounds memory, and hardly lengthens the padding
 
@@ -26,6 +26,18 @@ class Member:
     calibration: Calibration
     pad_id: int
     batch_tokens: int
+
+
+@dataclass(frozen=True)
+class EncodedUnit:
+    """Pairs as a teacher reads them. index: (N,) int64, of each pair among the distinct. rows: their token ids, by member.
+
+    n_cut: the most distinct pairs that one member's token budgets cut.
+    """
+
+    index: NDArray[np.int64]
+    rows: tuple[list[list[int]], ...]
+    n_cut: int
 
 
 @dataclass(frozen=True)
@@ -58,48 +70,58 @@ class Teacher:
         self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
     ) -> tuple[NDArray[np.float32], int]:
         """What ``score`` gives, and how many distinct pairs are longer than a member's token budgets and were cut."""
-        pairs = list(zip(queries, texts, strict=True))
-        distinct = list(dict.fromkeys(pairs))
+        distinct, index = _distinct(queries, texts)
         if not distinct:
             return np.zeros((0, self.n_grades), dtype=np.float32), 0
-        index = {pair: i for i, pair in enumerate(distinct)}
-        total = np.zeros((len(distinct), self.n_grades))
-        n_cut = 0
-        for member in self.members:
-            probs, cut = _member_probabilities(member, distinct, progress if member is self.members[-1] else None)
-            total += probs
-            n_cut = max(n_cut, cut)
+        found, n_cut = [], 0
+        for block in self._blocks(distinct):
+            found.append(self.score_encoded(block, progress))
+            n_cut += block.n_cut
         if progress is not None:
-            progress.advance(len(pairs) - len(distinct))
-        mean: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
-        return mean[np.fromiter((index[pair] for pair in pairs), dtype=np.int64, count=len(pairs))], n_cut
+            progress.advance(index.size - len(distinct))
+        return np.concatenate(found)[index], n_cut
+
+    def encode(self, queries: Sequence[str], texts: Sequence[str]) -> EncodedUnit:
+        """What `score_encoded` takes of N >= 1 pairs: the part of `score` that needs no network."""
+        distinct, index = _distinct(queries, texts)
+        read = [query for query, _ in distinct], [text for _, text in distinct]
+        encoded = [member.pairs.encode(*read) for member in self.members]
+        return EncodedUnit(index, tuple(pairs.rows for pairs in encoded), max(pairs.n_cut for pairs in encoded))
+
+    def score_encoded(self, encoded: EncodedUnit, progress: Progress | None = None) -> NDArray[np.float32]:
+        """`score` of pairs that `encode` has read; they are held in memory at once."""
+        total = np.zeros((len(encoded.rows[0]), self.n_grades))
+        for member, rows in zip(self.members, encoded.rows, strict=True):
+            shown = progress if member is self.members[-1] else None
+            logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens, shown)
+            total += member.calibration.probabilities(logits)
+        probs: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
+        if progress is not None:
+            progress.advance(encoded.index.size - len(encoded.rows[0]))
+        return probs[encoded.index]
+
+    def _blocks(self, pairs: list[tuple[str, str]]) -> Iterator[EncodedUnit]:
+        """One block after the other; the next one is encoded while the caller works on this one."""
+
+        def encode(start: int) -> EncodedUnit:
+            block = pairs[start : start + _BLOCK_PAIRS]
+            return self.encode([query for query, _ in block], [text for _, text in block])
+
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(encode, 0)
+            for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
+                block = coming.result()
+                if start < len(pairs):
+                    coming = pool.submit(encode, start)
+                yield block
 
 
-def _member_probabilities(
-    member: Member, pairs: list[tuple[str, str]], progress: Progress | None
-) -> tuple[NDArray[np.float64], int]:
-    blocks, n_cut = [], 0
-    for encoded in _encoded_blocks(member.pairs, pairs):
-        logits = score_rows(member.engine, encoded.rows, member.pad_id, member.batch_tokens, progress)
-        blocks.append(member.calibration.probabilities(logits))
-        n_cut += encoded.n_cut
-    return np.concatenate(blocks), n_cut
-
-
-def _encoded_blocks(encoder: PairEncoder, pairs: list[tuple[str, str]]) -> Iterator[EncodedPairs]:
-    """Token ids of one block after the other; the next one is encoded while the caller works on this one."""
-
-    def encode(start: int) -> EncodedPairs:
-        block = pairs[start : start + _BLOCK_PAIRS]
-        return encoder.encode([query for query, _ in block], [text for _, text in block])
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(encode, 0)
-        for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
-            encoded = coming.result()
-            if start < len(pairs):
-                coming = pool.submit(encode, start)
-            yield encoded
+def _distinct(queries: Sequence[str], texts: Sequence[str]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+    """The distinct pairs in order of appearance, and which of them each pair is, (N,) int64."""
+    pairs = list(zip(queries, texts, strict=True))
+    place: dict[tuple[str, str], int] = {}
+    index = [place.setdefault(pair, len(place)) for pair in pairs]
+    return list(place), np.array(index, dtype=np.int64)
 
 
 def score_rows(

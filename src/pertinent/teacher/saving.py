@@ -168,8 +168,14 @@ def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | No
     sizes = {member.n_grades for member in members}
     if len(sizes) != 1:
         raise ModelError(f"{folder / SETTINGS}: expected members on one scale, found {sorted(sizes)} grades")
-    identity = [loaded.identity for loaded in members]
-    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), sha256_of_json(identity)[:16])
+    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), teacher_id_of(folder))
+
+
+def teacher_id_of(folder: Path) -> str:
+    """The teacher_id of a teacher folder that is not opened. Raises ModelError where it is none."""
+    settings = _settings(folder)
+    folders = [folder / name for name in settings["members"]] if "members" in settings else [folder]
+    return sha256_of_json([[part["weights"], part["calibration"]] for part in map(_whole_settings, folders)])[:16]
 
 
 def load_network(folder: Path) -> CrossEncoder:
@@ -196,14 +202,10 @@ def load_network(folder: Path) -> CrossEncoder:
 class _Loaded:
     member: Member
     n_grades: int
-    identity: tuple[str, dict[str, Any]]  # weights and calibration
 
 
 def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loaded:
-    settings = _settings(folder)
-    absent = [name for name in _NEEDED if name not in settings]
-    if absent:
-        raise ModelError(f"{folder / SETTINGS}: expected {', '.join(_NEEDED)}, found no {absent[0]}")
+    settings = _whole_settings(folder)
     network = load_network(folder)
     if (weights := _weights_hash(network)) != settings["weights"]:
         expected_weights = str(settings["weights"])[:12]
@@ -228,7 +230,7 @@ def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loade
     runs_on = next(runner.network.parameters()).device.type if isinstance(runner, TorchEngine) else "cpu"
     batch_tokens = scoring_tokens(settings.get("batch_tokens"), runs_on)
     member = Member(runner, pairs, calibration, pad_id, batch_tokens)
-    return _Loaded(member, n_grades, (weights, calibration.to_dict()))
+    return _Loaded(member, n_grades)
 
 
 def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.float64]) -> None:
@@ -255,6 +257,15 @@ def _engine(
     if read_json(origin) != {"weights": settings["weights"], "sha256": sha256_of_file(file)}:
         raise ModelError(f"{file}: expected the export of this teacher's weights, found another file; remove it")
     return OnnxEngine(file)
+
+
+def _whole_settings(folder: Path) -> dict[str, Any]:
+    """Those of a teacher of one model."""
+    settings = _settings(folder)
+    absent = [name for name in _NEEDED if name not in settings]
+    if absent:
+        raise ModelError(f"{folder / SETTINGS}: expected {', '.join(_NEEDED)}, found no {absent[0]}")
+    return settings
 
 
 def _settings(folder: Path) -> dict[str, Any]:
