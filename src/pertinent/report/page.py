@@ -29,6 +29,7 @@ from pertinent.report.definitions import (
     system_name,
 )
 from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
+from pertinent.report.scaling import label_scaling
 from pertinent.report.tables import Results, SliceTable
 from pertinent.report.worst import CUTOFF, worst_queries
 
@@ -138,7 +139,10 @@ def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
     ece = {s: results.value(s, "ece") for s in probabilities.SHOWN}
     spreads = {s: spread for s in probabilities.SHOWN if (spread := probabilities.score_spread(run, s))}
     slices = tables.slice_tables(run.metrics, run.n_grades)
+    scaling = label_scaling(run.label_scaling, run.n_grades)
     return {
+        "scaling": scaling,
+        "scaling_plots": [plots.scaling_panel(next(idents), scaling)] if scaling and scaling.drawable else [],
         "threshold_plots": _threshold_plots(idents, results, systems, thresholds),
         "slice_plots": {column: _slice_plots(idents, found) for column, found in slices.items()},
         "slice_legend": plots.legend([s for s in systems if s not in FLOORS]),

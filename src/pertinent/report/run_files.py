@@ -20,6 +20,7 @@ LINKED = (
     "evaluation/scores.parquet",
     "evaluation/reliability.json",
     "evaluation/confusion.json",
+    "evaluation/label_scaling.json",
     "evaluation/suspects.csv",
     "data/items.parquet",
     "data/judgments.parquet",
@@ -44,6 +45,7 @@ class RunFiles:
     metrics: Mapping[str, Any]
     reliability: Mapping[str, Any]
     confusion: Mapping[str, Any]
+    label_scaling: Mapping[str, Any]
     histories: Mapping[str, list[Mapping[str, Any]]]
     scores: pl.DataFrame
 
@@ -94,6 +96,7 @@ def read_run(folder: Path) -> RunFiles:
         metrics=_object(evaluation / "metrics.json"),
         reliability=_object(evaluation / "reliability.json"),
         confusion=_object(evaluation / "confusion.json"),
+        label_scaling=_object(evaluation / "label_scaling.json"),
         histories={s: _records(folder / s / "history.json") for s in ("teacher", "student")},
         scores=_test_pairs(evaluation / "scores.parquet"),
     )
