@@ -41,7 +41,7 @@ def score(
     text: Annotated[Path | None, typer.Option(help="text folder or run folder that has the items' texts")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write (default: PAIRS with .teacher.parquet)")] = None,
     engine: Annotated[
-        str, typer.Option(help="torch, or on a CPU onnx (float32) or onnx_int8 (8-bit integers)")
+        str, typer.Option(help="torch, torch_compile, or on a CPU onnx (float32) or onnx_int8 (8-bit integers)")
     ] = "torch",
 ) -> None:
     """Grade probabilities of pairs: identical pairs once, batches of like length."""

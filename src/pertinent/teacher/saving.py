@@ -113,7 +113,8 @@ def save_ensemble(members: list[str], folder: Path) -> None:
 def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | None = None) -> Teacher:
     """Open a teacher folder and replay its probe batch.
 
-    engine: torch on ``device`` (default: the accelerator if there is one, else the CPU), or ONNX on the CPU.
+    engine: torch, as it is or compiled, on ``device`` (default: the accelerator if there is one, else the CPU), or ONNX
+    on the CPU.
     Raises ModelError when a file is missing, the format is another version's, the head was not saved, or the probe's
     logits are not the stored ones to 1e-3.
     """
@@ -187,9 +188,10 @@ def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.
 def _engine(name: EngineName, network: CrossEncoder, folder: Path, precision: str, device: str | None) -> LogitsEngine:
     import torch
 
-    if name == "torch":
+    if name in ("torch", "torch_compile"):
         found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return TorchEngine.owning(network, bfloat16=wants_bfloat16(precision, found), device=found)
+        half = wants_bfloat16(precision, found)
+        return TorchEngine.owning(network, bfloat16=half, device=found, compiled=name == "torch_compile")
     file = folder / "onnx" / ("model.onnx" if name == "onnx" else "model_int8.onnx")
     if not file.is_file():
         export_onnx(network, file, int8=name == "onnx_int8")
