@@ -17,6 +17,7 @@ from pertinent.errors import DataError
 from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.files import atomic_path, reason_of
 from pertinent.report import evidence, making, numbers, plots, probabilities, tables
+from pertinent.report.checks import check_scores, doubts
 from pertinent.report.definitions import (
     FLOORS,
     Metric,
@@ -45,7 +46,9 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     Raises DataError where the run folder has no stage, a file in it is damaged, or ``out`` cannot be written.
     """
     target = run_folder / "report.html" if out is None else out
-    page = render(read_run(run_folder), target)
+    run = read_run(run_folder)
+    check_scores(run, run_folder / "evaluation" / "scores.parquet")
+    page = render(run, target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
@@ -87,7 +90,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "differences": evidence.difference_rows(run.metrics, n_grades),
         "correction": str(run.metrics.get("correction") or "none"),
         "agreement": evidence.agreement_of(run.metrics),
-        "notes": _texts(run.metrics.get("notes")),
+        "notes": [*doubts(run), *_texts(run.metrics.get("notes"))],
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),
         "baselines": tables.BASELINES,

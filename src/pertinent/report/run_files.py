@@ -66,6 +66,11 @@ class RunFiles:
         """Systems that the report knows or the evaluation measured, and that have a column of scores."""
         return [s for s in in_order(set(mapping(self.metrics.get("systems")))) if s in self.scores.columns]
 
+    def probability_columns(self, system: str) -> list[str]:
+        """The columns of the system's probabilities of the grades, lowest first; empty unless all are there."""
+        columns = [f"{system}.p_{grade}" for grade in range(1, self.n_grades + 1)]
+        return columns if set(columns) <= set(self.scores.columns) else []
+
     def titles(self, item_ids: Iterable[str]) -> dict[str, str]:
         """Titles of the given items, by id; an item without one, or without a catalogue, is left out."""
         path = self.folder / "data" / "items.parquet"
@@ -132,4 +137,6 @@ def _test_pairs(path: Path) -> pl.DataFrame:
     missing = [column for column in _PAIR_COLUMNS if column not in frame.columns]
     if missing:
         raise DataError(f"{path}: expected a column {missing[0]!r}, found {', '.join(frame.columns)}")
+    if not frame.schema["grade"].is_integer():
+        raise DataError(f"{path}: column grade: expected whole numbers, found {frame.schema['grade']}")
     return frame.with_columns(pl.col("grade").cast(pl.Int64)).filter(pl.col("split") == "test")
