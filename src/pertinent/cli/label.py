@@ -50,7 +50,9 @@ def sample(
 @label.command()
 def report(
     target: Annotated[Path, typer.Argument(help="run folder with labels, or a folder of label shards")],
-    out: Annotated[Path | None, typer.Option(help="HTML file to write (default: report.html beside the shards)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: report.html beside the shards)")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="data stage's folder (default: data/ beside the labels)")] = None,
 ) -> None:
     """One self-contained HTML page: grades and entropy by stratum and language, agreement with people, what failed."""
