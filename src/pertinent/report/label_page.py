@@ -13,7 +13,7 @@ import yaml
 from pertinent.report import label_plots, label_tables, numbers
 from pertinent.report.definitions import metrics_of
 from pertinent.report.html import render_page, write_page
-from pertinent.report.label_files import LabelFiles, read_labels
+from pertinent.report.label_files import Group, LabelFiles, read_labels
 from pertinent.report.page import GENERATED_BANNER
 from pertinent.report.run_files import mapping
 
@@ -72,7 +72,7 @@ def _facts(labels: LabelFiles) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _figures(labels: LabelFiles, columns: dict[str, list[label_tables.Group]]) -> dict[str, Any]:
+def _figures(labels: LabelFiles, columns: dict[str, list[Group]]) -> dict[str, Any]:
     idents = (f"plot-{number}" for number in count(1))
     whole = [labels.groups["all"][0], label_tables.labelled_group(labels), label_tables.human_group(labels)]
     return {
