@@ -1,8 +1,8 @@
 """Items outside a bundle's own files: what the scorer needs of each, and the record of bytes that a store keeps of it.
 
 A record is little-endian words of 4 bytes: 4 of digest (BLAKE2b of all that follows), the lengths of the lists, d float32
-of the vector, the float32 of every side in order, then the int32 of each field's terms and trigrams. It has no names: a
-store keys it by `encoding_of` the bundle that made it, so that no other bundle reads it.
+of the vector, the float32 of every side in order, then the int32 of each field's terms, rare trigrams and number of
+trigrams. It has no names: a store keys it by `encoding_of` the bundle that made it, so that no other bundle reads it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from pertinent.files import sha256_of_json
 
 RECORD = 1  # version of the layout
 DIGEST_BYTES = 16
-_LISTS = tuple((field, name) for field in FIELDS for name in ("terms", "trigrams"))
+_PARTS = ("terms", "rare_grams", "n_grams")
+_LISTS = tuple((field, name) for field in FIELDS for name in _PARTS)
+_IS_COUNT = np.array([name == "n_grams" for _, name in _LISTS])
 _HEAD = DIGEST_BYTES // 4 + len(_LISTS)  # words
 _NOT_OF_ITEMS = ("probe.parquet", "README.md")
 
@@ -88,18 +90,26 @@ def read_records(
     starts = np.cumsum(sizes) - sizes
     lengths = words[starts[:, None] + np.arange(DIGEST_BYTES // 4, _HEAD)].astype(np.int64)
     whole = (lengths >= 0).all(axis=1) & (lengths.sum(axis=1) + _HEAD + n_fixed == sizes)
+    whole &= (lengths[:, _IS_COUNT] == 1).all(axis=1)
     places, starts, lengths = places[whole], starts[whole], lengths[whole]
     fixed = words[starts[:, None] + np.arange(_HEAD, _HEAD + n_fixed)].view(np.float32)
     begins = starts[:, None] + _HEAD + n_fixed + np.cumsum(lengths, axis=1) - lengths
     lists = {key: _gathered(words, begins[:, k], lengths[:, k]) for k, key in enumerate(_LISTS)}
-    lexical = LexicalItems(*({field: lists[field, name] for field in FIELDS} for name in ("terms", "trigrams")))
+    lexical = LexicalItems(
+        terms={field: lists[field, "terms"] for field in FIELDS},
+        n_grams={field: lists[field, "n_grams"].values for field in FIELDS},
+        rare_grams={field: lists[field, "rare_grams"] for field in FIELDS},
+    )
     edges = np.cumsum([dimensions, *widths])
     own = [side.with_values(fixed[:, a:b]) for side, a, b in zip(sides, edges[:-1], edges[1:], strict=True)]
     return ItemRows(np.ascontiguousarray(fixed[:, :dimensions]), lexical, tuple(own)), places
 
 
 def _list_of(lexical: LexicalItems, field: str, name: str) -> Ragged:
-    return (lexical.terms if name == "terms" else lexical.trigrams)[field]
+    if name == "n_grams":
+        counts = lexical.n_grams[field]
+        return Ragged(counts, np.arange(counts.size + 1, dtype=np.int64))
+    return (lexical.terms if name == "terms" else lexical.rare_grams)[field]
 
 
 def _gathered(words: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
