@@ -34,7 +34,8 @@ class RunFiles:
     """What one run folder says.
 
     manifests: stage -> manifest.json, for the stages that are there, in their order. scores: the held-out judged
-    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records.
+    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records. importance:
+    the student's features, those that matter most first.
     """
 
     name: str
@@ -46,6 +47,7 @@ class RunFiles:
     confusion: Mapping[str, Any]
     histories: Mapping[str, list[Mapping[str, Any]]]
     scores: pl.DataFrame
+    importance: list[Mapping[str, Any]]
 
     @property
     def n_grades(self) -> int:
@@ -96,6 +98,7 @@ def read_run(folder: Path) -> RunFiles:
         confusion=_object(evaluation / "confusion.json"),
         histories={s: _records(folder / s / "history.json") for s in ("teacher", "student")},
         scores=_test_pairs(evaluation / "scores.parquet"),
+        importance=_records(folder / "student" / "importance.json"),
     )
 
 
