@@ -41,7 +41,7 @@ from pertinent.teacher.embed import cosine_scores
 COMPARED = {"epochs": 1, "max_train_rows": 16_000}
 SMALL = {"epochs": 1, "max_train_rows": 4_000}
 SMALL_TEST_PAIRS = 2_000
-# Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
+# Losses and heads are chosen by teacher_losses.py. Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
 # Beside these: search/title-only, without brand, colour and material; search/repeats-once, what fields repeat written
 # once; search/two-members, the mean of e5/0 and e5/1; search/two-backbones, of e5/0 and minilm.
 SEARCH: dict[str, dict[str, Any]] = {
@@ -53,9 +53,6 @@ SEARCH: dict[str, dict[str, Any]] = {
     "no-layer-decay": {"layer_decay": 1.0},
     "misspelling": {"augmentation": {"misspelling": 0.3}},
     "field-dropout": {"augmentation": {"field_dropout": 0.2}},
-    "grade": {"target": "grade"},
-    "coral": {"head": "coral"},
-    "corn": {"head": "corn"},
     "ema": {"ema": 0.998},
 }
 # What the search chose; LOG.md says why. The best teacher is the mean of two members, each trained on all rows.
