@@ -25,7 +25,7 @@ def test_every_slice_has_a_line_with_its_numbers(run: Path) -> None:
     assert cells[0].text == decimals(found["agreement"])
     assert cells[0].interval.startswith("[")
     assert cells[3].text == signed(found["bias"])
-    assert [table.column for table in by_column] == ["grade", "language", "query length in words"]
+    assert [table.column for table in by_column] == ["human grade", "language", "query length in words"]
     assert [value for value, _, _ in by_column[0].rows] == ["L1", "L2", "L3", "L4", "L5"]
     assert by_column[1].rows[1][2][4].text == decimals(found["slices"]["language"]["en"]["reference_accuracy"])
 
