@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pertinent.errors import DataError
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
-from pertinent.features.terms import terms_of
+from pertinent.features.lexical import CorpusStatistics
+from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED
 
 GIVEN = "column."  # starts the name of a feature that is a column of the items as it is
@@ -131,7 +131,7 @@ class Interest:
 
     def distribution(self, query: str, statistics: CorpusStatistics, version: int = SERVED) -> NDArray[np.float64]:
         """P(c | query): (C,) float64 summing to 1."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         rows = self.rows[version][ids[ids >= 0]]
         rows = rows[rows >= 0]
         prior = self.priors[version].astype(np.float64)
@@ -206,7 +206,7 @@ class Graph:
         self, query: str, rows: NDArray[np.int64], statistics: CorpusStatistics, version: int
     ) -> NDArray[np.float64]:
         """(C, 2) float64."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         known = self.rows[version][ids[ids >= 0]]
         vector = self.terms[version][known[known >= 0]].astype(np.float64).sum(axis=0)
         length = float(np.linalg.norm(vector))
