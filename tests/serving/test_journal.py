@@ -17,6 +17,7 @@ from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.rows import encoding_of
 from pertinent.errors import ConfigError
+from pertinent.pipeline.audit import audit
 from pertinent.serving.bundles import Loaded
 from pertinent.serving.changes import write_changed
 from pertinent.serving.loading import delete_items, load_items
@@ -214,7 +215,8 @@ def test_load_and_delete_from_files(tmp_path: Path, shop: Shop, scorer: Scorer, 
 def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
     serve: Callable[..., Server], shop: Shop, tmp_path: Path
 ) -> None:
-    server = serve(shop.bundle, "--workers", "2", "--store", tmp_path / "changes")
+    log = ("--feature-log", tmp_path / "log", "--feature-log-share", "1")
+    server = serve(shop.bundle, "--workers", "2", "--store", tmp_path / "changes", *log)
     body = {"query": "red sofa", "item_ids": ["couch", *IDS]}
     with server.client() as client:
         assert client.put("/v1/items", json={"items": [NEW]}).status_code == 401
@@ -235,6 +237,9 @@ def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
         assert 'pertinent_changed_items_total{change="put"} 1.0' in text
         assert client.get("/v1/models").json()["data"][0]["n_items"] == 6
     assert server.stop() == 0
+    told = audit(tmp_path / "log", shop.bundle)
+    assert told["from_store"] == 6
+    assert not told["skew"]
     again = serve(shop.bundle, "--store", tmp_path / "changes")
     with again.client() as client:
         until(lambda: client.post("/v1/score", json=body).json()["unknown"] == [])
