@@ -12,7 +12,20 @@ from pertinent.config import Config
 LOG_COLUMNS = ("query", "item_id", "position", "language")
 BANDS = ("popularity", "position")  # strata that are bands of a number; any other is a column of the log or the items
 SOURCES = ("impressions", "bm25", "embedding", "random")
+EngineName = Literal["local", "ray"]
 Allocation = Literal["proportional", "sqrt", "fixed"]
+
+
+class RayConfig(Config):
+    """The workers of the engine ray, each a process with a teacher of its own."""
+
+    address: str | None = Field(
+        default=None,
+        description="of an existing cluster: auto, HOST:PORT or ray://HOST:PORT; none: one is started here",
+    )
+    workers: int | None = Field(default=None, ge=1, description="default: as many as the cluster has room for")
+    cpus: float = Field(default=1.0, gt=0.0, description="cores of a worker; it runs as many threads")
+    gpus: float = Field(default=0.0, ge=0.0, description="GPUs of a worker, or a part of one")
 
 
 class LabelsConfig(Config):
@@ -39,6 +52,13 @@ class LabelsConfig(Config):
     max_failed: float = Field(
         default=0.001, ge=0.0, le=1.0, description="share of the pairs that may fail, each set aside with its reason"
     )
+    engine: EngineName = Field(default="local", description="who labels: local, this process; ray, workers of Ray")
+    ray: RayConfig = RayConfig()
+
+    def on_engine(self, engine: EngineName, address: str | None) -> LabelsConfig:
+        """These settings on another engine, and with an address where one is told."""
+        ray = self.ray if address is None else self.ray.model_copy(update={"address": address})
+        return self.model_copy(update={"engine": engine, "ray": ray})
 
 
 class SharesConfig(Config):

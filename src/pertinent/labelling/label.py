@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,12 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
 
 
 def engine_of(config: LabelsConfig, teacher: Path) -> LabelEngine:
-    """The engine that config.engine names. Raises ModelError for a damaged teacher."""
-    return LocalEngine(load_teacher(teacher))
+    """The engine that config.engine names. Raises ModelError for a damaged teacher, ConfigError where Ray is absent."""
+    if config.engine == "local":
+        return LocalEngine(load_teacher(teacher))
+    from pertinent.labelling.ray_engine import RayEngine
+
+    return RayEngine(partial(load_teacher, teacher.resolve()), config.ray)
 
 
 def _planned(config: LabelsConfig, data: Path, text: Path, teacher_id: str, out: Path, seed: int) -> Plan:

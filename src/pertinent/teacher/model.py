@@ -35,6 +35,12 @@ class EncodedUnit:
     index: NDArray[np.int64]
     rows: tuple[list[list[int]], ...]
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all pairs, as the first member reads them."""
+        lengths = np.array([len(row) for row in self.rows[0]], dtype=np.int64)
+        return int(lengths[self.index].sum())
+
 
 @dataclass(frozen=True)
 class Teacher:
