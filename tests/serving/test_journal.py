@@ -193,6 +193,17 @@ def test_threads_read_while_one_writes(tmp_path: Path, scorer: Scorer) -> None:
     store.close()
 
 
+def test_a_store_that_was_replaced_holds_no_file_open(tmp_path: Path, scorer: Scorer) -> None:
+    def held() -> int:
+        return sum(os.path.realpath(fd).endswith(".journal") for fd in Path("/proc/self/fd").iterdir())
+
+    store = opened(tmp_path, scorer)
+    store.put({"a": b"first"})
+    assert held() == 1
+    del store
+    assert held() == 0
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, scorer: Scorer) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):

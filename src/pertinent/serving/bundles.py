@@ -33,7 +33,7 @@ from pertinent.files import read_json, reason_of, sha256_of_file, sha256_of_json
 from pertinent.progress import say
 from pertinent.serving.metrics import alive
 from pertinent.serving.settings import Settings
-from pertinent.serving.stores import ItemStore, open_store
+from pertinent.serving.stores import ItemStore, check_store, open_store
 
 _FOLDERS = ("workers", "waiting", "acks")
 
@@ -116,7 +116,11 @@ def _stamp(folder: Path) -> str:
 
 
 def start(settings: Settings, control: Path) -> None:
-    """Verify the first bundle (and the shadow) and commit it. Raises ModelError if it fails its parity check."""
+    """Verify the first bundle (and the shadow) and commit it.
+
+    Raises ModelError if it fails its parity check, ConfigError for a store's address that cannot be used.
+    """
+    check_store(settings)
     signature = _signature(settings.bundle)
     served = verified(resolved(settings.bundle))
     if settings.shadow:
