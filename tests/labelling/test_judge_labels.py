@@ -15,7 +15,7 @@ import pytest
 import judge_child
 from faulty_server import Server
 from judge_answers import certain, completion, grade_number, pair_of
-from pertinent.errors import StoppedError
+from pertinent.errors import ConfigError, StoppedError
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
 from pertinent.pipeline.field_stages import key_settings
@@ -107,6 +107,14 @@ def test_only_what_decides_an_answer_redoes_the_stage(server: Server, tmp_path: 
     fast = config_of(server, tmp_path / "x", requests_per_minute=3, tokens_per_minute=5)
     assert key_settings("labels", fast) == key_settings("labels", plain)
     assert key_settings("labels", config_of(server, tmp_path, samples=3)) != key_settings("labels", plain)
+
+
+def test_a_judge_works_on_the_local_engine_alone(
+    server: Server, stages: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    config = config_of(server, tmp_path).on_engine("ray", None)
+    with pytest.raises(ConfigError, match=r"labels.engine: expected local beside labels.judge, found ray"):
+        labelled(config, stages, teacher, tmp_path / "out")
 
 
 @pytest.mark.parametrize("n_kills", [2, pytest.param(12, marks=pytest.mark.slow)])

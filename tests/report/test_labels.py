@@ -133,10 +133,10 @@ def test_languages_with_enough_judged_pairs_have_a_row(tmp_path: Path) -> None:
 
 def test_every_pair_has_one_fate(run: Path) -> None:
     assert fates(read_labels(run)) == [
-        ("labelled in this stage", "4", 0.4),
-        ("taken from earlier labels", "2", 0.2),
-        ("filtered out", "1", 0.1),
-        ("set aside with a reason", "3", 0.3),
+        ("labelled in this stage", "4", 4 / 9),
+        ("taken from earlier labels", "2", 2 / 9),
+        ("of these labels, filtered out (weight 0)", "1", 1 / 9),
+        ("set aside with a reason", "3", 3 / 9),
     ]
     assert read_labels(run).failed.rows() == [("no grade", 2, "cot"), ("too <long>", 1, "bed")]
 

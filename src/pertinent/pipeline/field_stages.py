@@ -87,11 +87,14 @@ _SPEED: dict[str, Any] = {
     "student": {"workers"},
     "mine": {"threads", "memory_gib"},
     "links": {"workers"},
-    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again.
+    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again, and
+    # every engine says the same.
     "labels": {
         "pairs": True,
         "cache": True,
         "max_failed": True,
+        "engine": True,
+        "ray": True,
         "judge": {
             "endpoint": {"concurrency", "timeout_s", "api_key_env"},
             "retry": True,

@@ -101,10 +101,12 @@ def agreement(labels: LabelFiles) -> Agreement | None:
 
 
 def fates(labels: LabelFiles) -> list[tuple[str, str, float]]:
-    """(what became of the pairs, how many, their share of all that were to be labelled)."""
+    """(what became of the pairs, how many, their share of all that were to be labelled).
+
+    Labels that are filtered out are among the labels: they keep their rows, with weight 0.
+    """
     counts = mapping(labels.manifest.get("counts"))
     n_failed = int(labels.failed["pairs"].sum())
-    filtered = int(numbers.measured(counts.get("filtered")) or 0)
     total = labels.n_pairs + n_failed
     rows = [
         ("labelled in this stage", labels.n_pairs - labels.n_cached),
@@ -112,8 +114,7 @@ def fates(labels: LabelFiles) -> list[tuple[str, str, float]]:
         ("set aside with a reason", n_failed),
     ]
     if "filtered" in counts:
-        rows.insert(2, ("filtered out", filtered))
-        total += filtered
+        rows.insert(2, ("of these labels, filtered out (weight 0)", int(numbers.measured(counts["filtered"]) or 0)))
     return [(name, numbers.count(n), n / total) for name, n in rows]
 
 
