@@ -7,7 +7,7 @@ first 0, 24,000, 72,000, 240,000 or 600,000 pairs of the pool (`pool.py`; each h
 student on the human grades of the judged pairs alone; teacher, the ceiling. Rows of the second: teacher/N, a teacher
 (MiniLM, so that a row is short) on the first N human judgments; student/N/SEED, a student on what that teacher says of the
 first 48,000 pairs of the pool. Dev, 3,600 human judgments that calibrate and stop early, is beside every N. The rows take
-about three hours on 2 cores once the pool is labelled, none over 20 minutes; teachers, labels and students are
+some three hours on 2 cores once the pool is labelled, by the speeds of other benchmarks; teachers, labels and students are
 stages in the user's cache that go on where they were killed.
 """
 
