@@ -36,6 +36,7 @@ from common import (
     write_results,
 )
 from pertinent.bundle import Scorer, open_bundle
+from pertinent.bundle.store import PROBE
 from pertinent.errors import DataError, PertinentError
 from pertinent.files import read_parquet
 from pertinent.serving.scoring import score_items
@@ -79,7 +80,11 @@ def percentile(values: list[float], q: int) -> float | None:
 def requests_of(scorer: Scorer, bundle: Path, n_candidates: int, n: int) -> list[tuple[str, list[str]]]:
     """Queries of the bundle's probe set, each with random stored items."""
     chance = random.Random(SEED)
-    queries = read_parquet(bundle / "probe.parquet", ["query"])["query"].unique(maintain_order=True).to_list()
+    queries = (
+        read_parquet(bundle / scorer.description["store"] / PROBE, ["query"])["query"]
+        .unique(maintain_order=True)
+        .to_list()
+    )
     ids = list(scorer.row_of)
     return [(chance.choice(queries), chance.choices(ids, k=n_candidates)) for _ in range(n)]
 

@@ -43,7 +43,7 @@ def scored(probs: NDArray[np.float32], features_s: float = 0.0, network_s: float
 
 def score_items(scorer: Scorer, query: str, item_ids: Sequence[str], batch: int) -> Scored:
     """Scores of stored items by ID, at most ``batch`` through the network at a time."""
-    rows = np.array([scorer.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
+    rows = scorer.row_of.find(item_ids)
     places = np.flatnonzero(rows >= 0)
     probs = np.full((rows.size, scorer.scale.n_grades), np.nan, dtype=np.float32)
     features_s = network_s = 0.0
@@ -62,7 +62,9 @@ def score_documents(
     scorer: Scorer, query: str, ids: Sequence[str | None], texts: Sequence[str | None], batch: int
 ) -> Scored:
     """Scores of documents: the stored item where the ID is known, else the text, else unknown (NaN)."""
-    stored = [place for place, item in enumerate(ids) if item is not None and item in scorer.row_of]
+    named = [place for place, item in enumerate(ids) if item is not None]
+    found_rows = scorer.row_of.find([str(ids[place]) for place in named])
+    stored = [place for place, row in zip(named, found_rows, strict=True) if row >= 0]
     held = set(stored)
     written = [place for place, text in enumerate(texts) if text is not None and place not in held]
     probs = np.full((len(ids), scorer.scale.n_grades), np.nan, dtype=np.float32)
@@ -113,7 +115,7 @@ def explained(
     unchanged (occlusion; Robnik-Sikonja and Kononenko 2008, doi:10.1109/TKDE.2007.190734, with one replacing value).
     """
     names = [feature["name"] for feature in scorer.description["features"]]
-    rows = np.array([scorer.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
+    rows = scorer.row_of.find(item_ids)
     if (rows < 0).all():
         return {}
     query_vectors, _, features = scorer.inputs(query, rows[rows >= 0])
@@ -122,7 +124,7 @@ def explained(
     for place in places:
         if rows[place] < 0:
             continue
-        _, vector, own = scorer.inputs(query, rows[place : place + 1])
+        _, vector, own = scorer.inputs(query, rows[place : place + 1], halves=False)
         changed = np.repeat(own, len(names) + 1, axis=0)
         changed[np.arange(len(names)), np.arange(len(names))] = median
         relevance = scored(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed)).relevance

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import nn
 
-from pertinent.bundle.format import bundle_files
 from pertinent.bundle.scorer import open_bundle
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, DataError, ModelError
@@ -105,10 +104,11 @@ def train_student(
     best = max(history, key=lambda row: row["dev_auroc"])
     table = learner.full_table(start)
     trained = TrainedStudent(learner.head, best["temperature"], table, catalogue, tokenizer, dataset.scale)
-    parity = export_bundle(trained, dev, out, dataset=dataset, n_probe=config.probe_pairs)
-    write_json(
-        out / IMPORTANCE_FILE, permutation_importance(open_bundle(out), spread(dev, _IMPORTANCE_PAIRS), seed=seed)
+    parity = export_bundle(
+        trained, dev, out, dataset=dataset, n_probe=config.probe_pairs, vectors=config.export.vectors
     )
+    bundle = open_bundle(out)
+    write_json(out / IMPORTANCE_FILE, permutation_importance(bundle, spread(dev, _IMPORTANCE_PAIRS), seed=seed))
     (out / "training.pt").unlink(missing_ok=True)
     counts = {
         "label_rows": n_labels,
@@ -120,7 +120,9 @@ def train_student(
         "epochs_run": len(history),
         **{f"best_{key}": best[key] for key in ("epoch", "dev_loss", "dev_auroc", "temperature")},
         "parity": parity,
-        "bundle_bytes": sum(path.stat().st_size for path in bundle_files(out)),
+        "vectors": bundle.description["vectors"],
+        "store_bytes_per_item": bundle.description["store_bytes_per_item"],
+        "bundle_bytes": sum(file["bytes"] for file in bundle.description["files"].values()),
     }
     return StageResult(counts)
 
