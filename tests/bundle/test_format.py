@@ -47,7 +47,7 @@ def test_the_listed_files_are_all_the_files_there_are(bundle: Path) -> None:
 
 def test_statistics_and_items_come_back_as_they_were_written(bundle: Path) -> None:
     statistics = read_statistics(bundle)
-    store = ItemStore.open(bundle / "items")
+    store = ItemStore.open(bundle, "items")
     assert list(store.ids) == [f"i{k}" for k in range(6)]
     assert (len(store.vectors), store.vectors.widths, store.vectors.precision) == (6, (8, 16), "float16")
     assert np.linalg.norm(store.vectors.first(np.arange(6)), axis=1) == pytest.approx(np.ones(6), abs=1e-3)

@@ -73,7 +73,7 @@ def test_an_interrupted_run_is_continued_after_its_last_whole_shard(
 ) -> None:
     labelled(stages, teacher, tmp_path / "undisturbed")
     n_calls = 0
-    score = Teacher.score
+    score = Teacher.score_encoded
 
     def scored(*arguments: object) -> object:
         nonlocal n_calls
@@ -82,7 +82,7 @@ def test_an_interrupted_run_is_continued_after_its_last_whole_shard(
             raise KeyboardInterrupt
         return score(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Teacher, "score", scored)
+    monkeypatch.setattr(Teacher, "score_encoded", scored)
     with pytest.raises(KeyboardInterrupt):
         labelled(stages, teacher, tmp_path / "out")
     assert list(shards_of(tmp_path / "out")) == ["shard-00000.parquet", "shard-00001.parquet"]

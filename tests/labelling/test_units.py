@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 
 import label_child
 from pertinent.errors import DataError, ModelError
+from pertinent.files import write_parquet
 from pertinent.labelling.config import LabelsConfig
+from pertinent.labelling.engine import NOT_FINITE, LocalEngine
 from pertinent.labelling.label import label_pairs
-from pertinent.labelling.units import NOT_FINITE, label_units
+from pertinent.labelling.plan import Plan, write_plan
+from pertinent.labelling.units import label_units
 from pertinent.progress import Progress
 from pertinent.teacher.model import Teacher
 
@@ -48,14 +52,61 @@ class Counting:
 def pairs_of(queries: Sequence[int]) -> pl.DataFrame:
     names = [str(query) for query in queries]
     return pl.DataFrame({"query": names, "item_id": [f"i{k}" for k in range(len(names))]}).with_columns(
-        text=pl.lit("t"), text_hash=pl.lit("h")
+        text_hash=pl.lit("h"), text_row=pl.lit(0, pl.UInt32)
     )
+
+
+def plan_of(pairs: pl.DataFrame, out: Path) -> Plan:
+    return write_plan(out / "plan.parquet", pairs, pl.Series(["t"]), unit_pairs=16)
 
 
 def run(pairs: pl.DataFrame, out: Path, max_failed: float = 0.5) -> tuple[pl.DataFrame, Counting]:
     labeller = Counting()
-    config = LabelsConfig(unit_pairs=16, max_failed=max_failed)
-    return label_units(pairs, labeller, ("p_1", "p_2"), out, config, kept=KEPT), labeller
+    plan, engine = plan_of(pairs, out), LocalEngine(labeller)
+    return label_units(plan, engine, ("p_1", "p_2"), "counting", out, kept=KEPT, max_failed=max_failed), labeller
+
+
+class Waiting(Counting):
+    """Scores a unit only when the next one has been read, and the one before the last is on disk."""
+
+    def __init__(self, out: Path, n_units: int) -> None:
+        super().__init__()
+        self.out, self.n_units = out, n_units
+        self.read = [threading.Event() for _ in range(n_units + 1)]
+        self.read[n_units].set()
+
+    def encode(self, queries: Sequence[str], texts: Sequence[str]) -> tuple[int, list[str]]:
+        number = int(queries[0]) // 16
+        self.read[number].set()
+        return number, list(queries)
+
+    def score_encoded(self, encoded: tuple[int, list[str]], progress: Progress | None = None) -> NDArray[np.float32]:
+        number, queries = encoded
+        assert self.read[number + 1].wait(10), "the next unit is not read beside the model"
+        written = self.out / f"shard-{number - 2:05d}.parquet"
+        deadline = time.monotonic() + 10
+        while number >= 2 and not written.exists():
+            assert time.monotonic() < deadline, "shards are not written beside the model"
+            time.sleep(0.005)
+        return self.score(queries, queries)
+
+
+def test_reading_the_model_and_writing_overlap(tmp_path: Path) -> None:
+    plan = plan_of(pairs_of(range(16 * 4)), tmp_path)
+    labeller = Waiting(tmp_path, 4)
+    label_units(plan, LocalEngine(labeller), ("p_1", "p_2"), "waiting", tmp_path, kept=KEPT, max_failed=0.0)
+    assert labeller.n_calls == 4
+    assert pl.read_parquet(tmp_path / "shard-*.parquet")["query"].to_list() == [str(query) for query in range(64)]
+
+
+def test_a_unit_is_read_from_the_plan_with_the_texts_of_its_rows(tmp_path: Path) -> None:
+    pairs = pairs_of(range(5)).with_columns(text_row=pl.Series([2, 0, 1, 2, 0], dtype=pl.UInt32))
+    plan = write_plan(tmp_path / "plan.parquet", pairs, pl.Series(["a", "b", "c"]), unit_pairs=2)
+    assert (plan.n_pairs, plan.n_units) == (5, 3)
+    assert [plan.unit(number)["text"].to_list() for number in range(3)] == [["c", "a"], ["b", "c"], ["a"]]
+    (tmp_path / "plan.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"plan.parquet: not a readable Parquet file"):
+        plan.unit(0)
 
 
 def test_poisonous_rows_are_set_aside_and_all_others_labelled(tmp_path: Path) -> None:
@@ -79,7 +130,7 @@ def test_past_the_budget_the_job_fails_and_keeps_what_is_done(tmp_path: Path) ->
         ModelError, match=r"at most 1 pairs to fail \(labels.max_failed\), found 2, .*ValueError: poison$"
     ):
         run(pairs, tmp_path, max_failed=0.04)
-    assert [file.name for file in tmp_path.iterdir()] == ["shard-00000.parquet"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["plan.parquet", "shard-00000.parquet"]
     failed, labeller = run(pairs, tmp_path, max_failed=0.07)  # a larger budget goes on from there
     assert failed.height == 2
     assert labeller.n_calls < 16
@@ -93,10 +144,12 @@ def test_failed_rows_of_an_earlier_start_count(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(path: Path, frame: pl.DataFrame) -> None:
+        if path.name.startswith("shard-"):
+            raise OSError(28, "No space left on device")
+        write_parquet(path, frame)
 
-    monkeypatch.setattr("pertinent.labelling.units.write_parquet", full)
+    monkeypatch.setattr("pertinent.labelling.plan.write_parquet", full)
     with pytest.raises(DataError, match=r"shard-00000.parquet: cannot be written: No space left on device"):
         run(pairs_of([1]), tmp_path)
 
@@ -114,13 +167,13 @@ def test_the_cache_gives_what_the_same_teacher_said_of_the_same_text(
     label_pairs(few, stages["data"], stages["text"], teacher, tmp_path / "first", seed=1)
     label_pairs(CONFIG, stages["data"], stages["text"], teacher, tmp_path / "second", seed=1)
     scored: list[str] = []
-    score = Teacher.score
+    encode = Teacher.encode
 
-    def counted(self: Teacher, queries: Sequence[str], texts: Sequence[str], bar: Progress | None = None) -> object:
+    def counted(self: Teacher, queries: Sequence[str], texts: Sequence[str]) -> object:
         scored.extend(queries)
-        return score(self, queries, texts, bar)
+        return encode(self, queries, texts)
 
-    monkeypatch.setattr(Teacher, "score", counted)
+    monkeypatch.setattr(Teacher, "encode", counted)
     cached = CONFIG.model_copy(update={"cache": (tmp_path / "first",)})
     result = label_pairs(cached, stages["data"], stages["text"], teacher, tmp_path / "third", seed=1)
     first, second, third = (labels_of(tmp_path / name) for name in ("first", "second", "third"))
@@ -153,8 +206,9 @@ def test_pairs_of_a_sample_are_labelled_and_held_out_queries_refused(
     assert labels_of(tmp_path / "out").select("query", "item_id").equals(about)
     held_out = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "test")["query"][0]
     pl.concat([sample, sample.with_columns(query=pl.lit(held_out))]).write_parquet(tmp_path / "pairs.parquet")
+    (tmp_path / "next").mkdir()
     with pytest.raises(DataError, match=f"expected no held-out query .* found '{held_out}' .1 in all"):
-        label_pairs(config, tmp_path / "data", stages["text"], teacher, tmp_path / "out", seed=1)
+        label_pairs(config, tmp_path / "data", stages["text"], teacher, tmp_path / "next", seed=1)
 
 
 def _with_rule(data: Path, target: Path) -> None:

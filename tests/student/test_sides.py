@@ -20,7 +20,7 @@ from pertinent.errors import ConfigError, ModelError
 from pertinent.features.assemble import all_specs, text_features
 from pertinent.features.lexical import LexicalItems
 from pertinent.files import read_json
-from pertinent.student import train as training
+from pertinent.student import prepare as preparing
 from pertinent.student.config import FeaturesConfig, StudentConfig
 from pertinent.student.dataset import Catalogue, pair_rows
 from pertinent.student.train import train_student
@@ -92,14 +92,14 @@ def train(folders: dict[str, Path], out: Path, config: StudentConfig = CONFIG) -
 def made(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Made:
     out = tmp_path_factory.mktemp("bundle")
     kept: list[Catalogue] = []
-    sides = training.with_sides
+    sides = preparing.with_sides
 
     def watched(*arguments: object) -> Catalogue:
         kept.append(sides(*arguments))  # type: ignore[arg-type]
         return kept[0]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "with_sides", watched)
+        patched.setattr(preparing, "with_sides", watched)
         train(folders, out)
     return Made(out, open_bundle(out), kept[0], folders["labels"] / "tokenizer.json")
 
@@ -179,11 +179,11 @@ def test_a_side_without_a_source_is_refused(
 def test_a_side_of_another_version_is_refused(made: Made, tmp_path: Path) -> None:
     from pertinent.bundle.sides import read_sides
 
-    shutil.copytree(made.out / "items", tmp_path / "items")
-    file = tmp_path / "items" / "sides.json"
+    shutil.copytree(made.out, tmp_path / "bundle")
+    file = tmp_path / "bundle" / "sides" / "sides.json"
     file.write_text(file.read_text().replace('"interest"', '"mood"'))
     with pytest.raises(ModelError, match="expected one of columns, interest, graph, found mood"):
-        read_sides(tmp_path / "items")
+        read_sides(tmp_path / "bundle", "items")
 
 
 def test_stored_halves_are_those_that_the_features_give(made: Made) -> None:

@@ -16,11 +16,11 @@ PAUSE_S = 0.03
 
 
 def label_slowly(config: LabelsConfig, data: Path, text: Path, teacher: Path, out: Path) -> None:
-    score = Teacher.score
+    score = Teacher.score_encoded
 
     def slow(*arguments: object) -> NDArray[np.float32]:
         time.sleep(PAUSE_S)
         return score(*arguments)  # type: ignore[arg-type]
 
-    Teacher.score = slow  # type: ignore[method-assign,assignment]
+    Teacher.score_encoded = slow  # type: ignore[method-assign,assignment]
     label_pairs(config, data, text, teacher, out, seed=1)

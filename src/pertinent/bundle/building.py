@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pertinent.bundle.scorer import item_halves
+from pertinent.bundle.scorer import with_halves
 from pertinent.bundle.store import TEXTS
 from pertinent.bundle.vectors import Precision, StoredVectors
 from pertinent.features.assemble import pair_features
@@ -37,8 +37,7 @@ def item_vectors(
     for start in range(0, encoded.shape[0], _BLOCK_ROWS):
         rows = np.arange(start, min(start + _BLOCK_ROWS, encoded.shape[0]))
         features = pair_features("", lexical.take(rows), rows, statistics, sides)
-        halves = item_halves(session, encoded[rows], features)
-        blocks.append(StoredVectors.of([encoded[rows], halves], precision))
+        blocks.append(with_halves(session, encoded[rows], features, precision))
     return StoredVectors.joined(blocks)
 
 

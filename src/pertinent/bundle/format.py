@@ -6,6 +6,7 @@ student.onnx           query vectors, stored items, features -> grade probabilit
 item.onnx              item vectors, features -> an item's half of the first layer
 tokenizer.json, token_vectors.npy          the static query encoder (float16)
 corpus/                frozen corpus statistics of the lexical features
+sides/                 learned tables of features from tables
 items/                 the item store (`pertinent.bundle.store`); items-2/ and so on once it was made anew
 README.md              model card
 """
@@ -27,6 +28,7 @@ from pertinent.bundle.arrays import (
     write_ragged,
     write_table,
 )
+from pertinent.bundle.sides import SIDES_FILE, SIDES_FOLDER
 from pertinent.bundle.store import store_files
 from pertinent.errors import ModelError
 from pertinent.features.corpus import FIELDS, CorpusStatistics, GramIndex
@@ -54,7 +56,8 @@ def write_description(folder: Path, document: dict[str, Any]) -> None:
 
     document: without format and files; ``store`` names the folder of the item store.
     """
-    paths = {*bundle_files(folder, document["store"]), *(folder / document["store"]).iterdir()}
+    paths = set(bundle_files(folder, document["store"]))
+    paths.update(*((folder / name).iterdir() for name in (document["store"], SIDES_FOLDER)))
     files = {str(path.relative_to(folder)): _fingerprint(path) for path in sorted(paths)}
     write_json(folder / DESCRIPTION, {"format": FORMAT, **document, "files": files})
 
@@ -118,7 +121,7 @@ def bundle_files(folder: Path, store: str = STORE) -> list[Path]:
     names = ["student.onnx", "item.onnx", "tokenizer.json", "token_vectors.npy", "README.md"]
     arrays = [*(f"idf.{field}" for field in FIELDS), "numbers", *names_of("terms", TABLE)]
     arrays += ["grams.hashes", *names_of("grams.terms", RAGGED)]
-    names += [f"{CORPUS}/{name}.npy" for name in arrays] + [f"{CORPUS}/corpus.json"]
+    names += [f"{CORPUS}/{name}.npy" for name in arrays] + [f"{CORPUS}/corpus.json", f"{SIDES_FOLDER}/{SIDES_FILE}"]
     return [folder / name for name in sorted([*names, *(f"{store}/{name}" for name in store_files())])]
 
 

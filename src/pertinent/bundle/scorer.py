@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 
 from pertinent.bundle.arrays import read_array
 from pertinent.bundle.format import bundle_folder, read_description, read_statistics
+from pertinent.bundle.rows import ItemRows
 from pertinent.bundle.store import ItemStore
-from pertinent.bundle.vectors import StoredVectors
+from pertinent.bundle.vectors import Precision, StoredVectors
 from pertinent.errors import DataError, ModelError
 from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.corpus import CorpusStatistics, LexicalItems
@@ -71,20 +72,34 @@ class Scorer:
         items = self.item_vectors.take(rows) if halves else self.item_vectors.first(rows)
         return self.encoder.encode([query]), items, features
 
+    def items_at(self, rows: NDArray[np.int64]) -> ItemRows:
+        """Stored items as rows of their own, to be kept or changed elsewhere."""
+        sides = tuple(side.with_values(side.values(rows)) for side in self.sides)
+        return ItemRows(self.item_vectors.first(rows), self.lexical.take(rows), sides)
+
+    def inputs_of(self, query: str, items: ItemRows) -> Inputs:
+        """`inputs` for items that lie elsewhere; their halves are worked out here."""
+        features = pair_features(query, items.lexical, np.arange(len(items)), self.statistics, items.sides)
+        stored = self.stored(items.vectors, features)
+        return self.encoder.encode([query]), stored.take(np.arange(len(items))), features
+
     def run(
         self, query: NDArray[np.float32], items: NDArray[Any], features: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Run the network: (C, n) float32 probabilities. items: (C, d + H) of the store, or (C, d) vectors alone."""
-        if items.shape[1] == self.item_vectors.widths[0]:
-            items = self.stored(items, features).take(np.arange(items.shape[0]))
+        if items.shape[1] == self.encoder.dimensions:
+            items = self.stored(items.astype(np.float32), features).take(np.arange(items.shape[0]))
         feeds = {"query": query, "items": items, "features": features}
         probs: NDArray[np.float32] = self.session.run(["probs"], feeds)[0]
         return probs
 
     def stored(self, vectors: NDArray[np.float32], features: NDArray[np.float32]) -> StoredVectors:
         """Items as a store holds them: their vectors (C, d) and halves, rounded. features: (C, F), read where of kind item."""
-        halves = item_halves(self.item_session, vectors, features)
-        return StoredVectors.of([vectors, halves], self.item_vectors.precision)
+        return with_halves(self.item_session, vectors, features, self.item_vectors.precision)
+
+    def rounded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Item vectors (C, d) as they are read back from a store."""
+        return StoredVectors.of([vectors], self.item_vectors.precision).first(np.arange(vectors.shape[0]))
 
     def score_pairs(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """``pairs`` (query, item_id) with p_1..p_n, expected_grade and relevance in 0-1; null for an unknown item.
@@ -128,7 +143,7 @@ def open_bundle(folder: Path, *, check_hashes: bool = True, whole: bool = False)
     folder = bundle_folder(folder)
     description = read_description(folder, check_hashes=check_hashes, whole=whole)
     names = tuple(feature["name"] for feature in description["features"])
-    store = ItemStore.open(folder / description["store"])
+    store = ItemStore.open(folder, description["store"])
     if names != tuple(spec.name for spec in all_specs(store.sides)):
         raise ModelError(f"{folder}: expected the features of this version, found others; export the bundle again")
     return Scorer(
@@ -147,10 +162,13 @@ def open_bundle(folder: Path, *, check_hashes: bool = True, whole: bool = False)
     )
 
 
-def item_halves(session: Any, vectors: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run item.onnx: (C, H) float32, an item's half of the first layer."""
-    halves: NDArray[np.float32] = session.run(["halves"], {"items": vectors, "features": features})[0]
-    return halves
+def with_halves(
+    session: Any, vectors: NDArray[np.float32], features: NDArray[np.float32], precision: Precision
+) -> StoredVectors:
+    """Vectors (C, d) and the halves that item.onnx makes of the rounded ones, so that an item read back gives the same."""
+    rounded = StoredVectors.of([vectors], precision).first(np.arange(vectors.shape[0]))
+    halves: NDArray[np.float32] = session.run(["halves"], {"items": rounded, "features": features})[0]
+    return StoredVectors.of([rounded, halves], precision)
 
 
 def open_session(file: Path) -> Any:

@@ -2,7 +2,7 @@
 
 ids.*, TITLE_OR_BODY.terms.*, .n_grams, .rare_grams.*       ids and what lexical features read
 vectors, vectors.scales, vectors.widths     an item's vector and its half of the network's first layer
-sides.json, sides.K.NAME        features from tables: columns of items, rates, interest, graph vectors
+sides.K.NAME        what features from tables have of each item (`pertinent.bundle.sides`)
 texts.parquet          item_id, text_hash, title, text: what the items were made from; read by `student index` alone
 probe.parquet          stored pairs with their features and probabilities: replayed when a bundle is verified
 """
@@ -23,7 +23,7 @@ from pertinent.bundle.arrays import (
     write_ragged,
     write_table,
 )
-from pertinent.bundle.sides import SIDES_FILE, read_sides, write_sides
+from pertinent.bundle.sides import read_sides, write_side_items
 from pertinent.bundle.vectors import StoredVectors
 from pertinent.features.corpus import FIELDS, LexicalItems
 from pertinent.features.side import Side
@@ -51,17 +51,18 @@ class ItemStore:
         for field in FIELDS:
             write_ragged(folder, f"{field}.terms", self.lexical.terms[field])
             write_ragged(folder, f"{field}.rare_grams", self.lexical.rare_grams[field])
-        write_sides(folder, self.sides)
+        write_side_items(folder, self.sides)
 
     @classmethod
-    def open(cls, folder: Path) -> ItemStore:
-        """Map a store: milliseconds, whatever its size. Raises ModelError where a file is missing or damaged."""
+    def open(cls, bundle: Path, name: str) -> ItemStore:
+        """Map the store of this name in a bundle: milliseconds, whatever its size. Raises ModelError where a file is missing or damaged."""
+        folder = bundle / name
         lexical = LexicalItems(
             {field: read_ragged(folder, f"{field}.terms") for field in FIELDS},
             {field: read_array(folder / f"{field}.n_grams.npy") for field in FIELDS},
             {field: read_ragged(folder, f"{field}.rare_grams") for field in FIELDS},
         )
-        return cls(read_table(folder, "ids"), StoredVectors.read(folder, _VECTORS), lexical, read_sides(folder))
+        return cls(read_table(folder, "ids"), StoredVectors.read(folder, _VECTORS), lexical, read_sides(bundle, name))
 
 
 def store_files() -> list[str]:
@@ -69,7 +70,7 @@ def store_files() -> list[str]:
     arrays = [*names_of("ids", TABLE), _VECTORS, f"{_VECTORS}.scales", f"{_VECTORS}.widths"]
     for field in FIELDS:
         arrays += [f"{field}.n_grams", *names_of(f"{field}.terms", RAGGED), *names_of(f"{field}.rare_grams", RAGGED)]
-    return [*(f"{name}.npy" for name in arrays), SIDES_FILE, TEXTS, PROBE]
+    return [*(f"{name}.npy" for name in arrays), TEXTS, PROBE]
 
 
 def mapped_bytes(folder: Path) -> int:

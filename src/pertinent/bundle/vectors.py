@@ -51,8 +51,7 @@ class StoredVectors:
         return cls(values, np.concatenate([block.scales for block in blocks]), blocks[0].widths)
 
     def __len__(self) -> int:
-        n_rows: int = self.values.shape[0]
-        return n_rows
+        return len(self.values)
 
     @property
     def precision(self) -> Precision:

@@ -61,7 +61,7 @@ def learn_interest(
         prior = totals / totals.sum()
         table = (sums + _STRENGTH * prior) / (sums.sum(axis=1, keepdims=True) + _STRENGTH)
         priors[version], rows[version], tables[version] = prior.astype(np.float32), row_of, table.astype(np.float32)
-    return Interest(category_of, priors, rows, tables)
+    return Interest(category_of, priors, rows, tables, tuple(names), column)
 
 
 def _spread(

@@ -1,116 +1,91 @@
-"""Units of work: fixed rows each, one shard written whole or not at all, a row that cannot be labelled set aside."""
+"""Units of work: one shard each, written whole or not at all; rows that cannot be labelled set aside in a file of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from pertinent.errors import DataError, ModelError
-from pertinent.files import read_parquet, reason_of, write_parquet
-from pertinent.labelling.config import LabelsConfig
-from pertinent.progress import Progress, progress, say
+from pertinent.files import read_parquet
+from pertinent.labelling.engine import Budget, LabelEngine, Labelled, Units
+from pertinent.labelling.plan import Plan, write_whole
+from pertinent.progress import progress, say
 
 QUARANTINE = "quarantine.parquet"
-NOT_FINITE = "probabilities are not finite"
 _FAILED = {"query": pl.String, "item_id": pl.String, "text_hash": pl.String, "reason": pl.String}
-
-
-class Labeller(Protocol):
-    """What labels pairs: a teacher, or anything that scores as one."""
-
-    @property
-    def teacher_id(self) -> str: ...
-
-    def score(
-        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
-    ) -> NDArray[np.float32]: ...
+_WAITING = 2  # units labelled and not yet written
 
 
 def label_units(
-    pairs: pl.DataFrame,
-    labeller: Labeller,
+    plan: Plan,
+    engine: LabelEngine,
     names: Sequence[str],
+    teacher_id: str,
     out: Path,
-    config: LabelsConfig,
     *,
     kept: Sequence[str],
+    max_failed: float,
 ) -> pl.DataFrame:
-    """Label ``pairs`` in their order, config.unit_pairs a shard; returns the rows that failed, as quarantine.parquet has.
+    """Label the units of ``plan``, a shard each; returns the rows that failed, as quarantine.parquet has them.
 
-    pairs: query, text and the columns ``kept`` of a shard. A unit whose shard is in ``out`` is not labelled again.
-    A unit that fails is halved until the rows that make it fail are found: query, item_id, text_hash, reason.
-    Raises ModelError as soon as more than config.max_failed of the pairs have failed, DataError where a shard cannot be
-    written; what is written stays for the next start.
+    kept: columns of the plan that a shard has beside names and teacher. A unit whose shard is in ``out`` is not labelled
+    again. Rows that cannot be labelled have query, item_id, text_hash, reason. Shards are written while the next unit is
+    labelled. Raises ModelError as soon as more than max_failed of the pairs have failed, DataError where a shard cannot
+    be written; what is written stays for the next start.
     """
-    units = [pairs.slice(start, config.unit_pairs) for start in range(0, pairs.height, config.unit_pairs)]
-    shards = [out / f"shard-{i:05d}.parquet" for i in range(len(units))]
-    done = sum(unit.height for unit, shard in zip(units, shards, strict=True) if shard.exists())
+    files = [out / f"shard-{number:05d}.parquet" for number in range(plan.n_units)]
+    left = [number for number, file in enumerate(files) if not file.exists()]
+    done = plan.n_pairs - sum(min(plan.unit_pairs, plan.n_pairs - number * plan.unit_pairs) for number in left)
     if done:
         say(f"labels: {done:,} pairs are labelled already")
-    budget = _Budget(int(pairs.height * config.max_failed), sum(_parts(out)))
-    with progress("labels: teacher", pairs.height, "pairs", done) as bar:
-        for unit, shard in zip(units, shards, strict=True):
-            if shard.exists():
-                continue
-            start = bar.done
-            part = out / f"failed-{shard.stem}.parquet"
-            part.unlink(missing_ok=True)
-            probs, reasons = _labelled(unit, labeller, len(names), budget, bar)
-            bar.advance(start + unit.height - bar.done)
-            failed = pl.Series([reason is not None for reason in reasons], dtype=pl.Boolean)
-            if failed.any():
-                aside = unit.with_columns(reason=pl.Series(reasons, dtype=pl.String)).filter(failed)
-                write_whole(part, aside.select(*_FAILED))
-            columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
-            labels = unit.select(kept).with_columns(*columns, teacher=pl.lit(labeller.teacher_id))
-            write_whole(shard, labels.filter(~failed))
+    budget = Budget(int(plan.n_pairs * max_failed), _n_failed(out))
+    units: Units = ((number, plan.unit(number)) for number in left)
+    writer = _Writer(out, tuple(kept), tuple(names), teacher_id)
+    with progress("labels: teacher", plan.n_pairs, "pairs", done) as bar:
+        writer.write_all(engine.label(units, len(names), budget, bar))
     return _gathered(out)
 
 
-class _Budget:
-    """Counts failed rows of all units, of this start and earlier ones."""
+@dataclass(frozen=True)
+class _Writer:
+    """Writes labelled units beside the work on the next ones."""
 
-    def __init__(self, most: int, n_failed: int) -> None:
-        self.most, self.n_failed = most, n_failed
+    out: Path
+    kept: tuple[str, ...]
+    names: tuple[str, ...]
+    teacher_id: str
 
-    def spend(self, n: int, reason: str) -> None:
-        self.n_failed += n
-        if self.n_failed > self.most:
-            raise ModelError(
-                f"labels: expected at most {self.most:,} pairs to fail (labels.max_failed), found {self.n_failed:,},"
-                f" the last by: {reason}"
-            )
+    def write_all(self, units: Iterator[Labelled]) -> None:
+        waiting: deque[Future[None]] = deque()
+        with ThreadPoolExecutor(1, "write") as pool:  # whose end waits for what is labelled to be written
+            for unit in units:
+                while len(waiting) >= _WAITING or (waiting and waiting[0].done()):
+                    waiting.popleft().result()
+                waiting.append(pool.submit(self.write, unit))
+        for written in waiting:
+            written.result()
 
-
-def _labelled(
-    unit: pl.DataFrame, labeller: Labeller, n_grades: int, budget: _Budget, bar: Progress | None
-) -> tuple[NDArray[np.float32], list[str | None]]:
-    """Probabilities (N, n), and of each row the reason why it has none."""
-    try:
-        probs = labeller.score(unit["query"].to_list(), unit["text"].to_list(), bar)
-    except Exception as error:  # whatever one row may do to a model must not cost the others
-        if unit.height == 1:
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:300]
-            budget.spend(1, reason)
-            return np.full((1, n_grades), np.nan, dtype=np.float32), [reason]
-        half = unit.height // 2
-        parts = [_labelled(part, labeller, n_grades, budget, None) for part in (unit.head(half), unit.slice(half))]
-        return np.concatenate([probs for probs, _ in parts]), [reason for _, reasons in parts for reason in reasons]
-    broken = set(np.flatnonzero(~np.isfinite(probs).all(axis=1)).tolist())
-    if broken:
-        budget.spend(len(broken), NOT_FINITE)
-    return probs, [NOT_FINITE if row in broken else None for row in range(unit.height)]
+    def write(self, unit: Labelled) -> None:
+        shard = self.out / f"shard-{unit.number:05d}.parquet"
+        part = self.out / f"failed-{shard.stem}.parquet"
+        failed = pl.Series([reason is not None for reason in unit.reasons], dtype=pl.Boolean)
+        part.unlink(missing_ok=True)  # of a start that was cut off before the shard
+        if failed.any():
+            aside = unit.frame.with_columns(reason=pl.Series(unit.reasons, dtype=pl.String)).filter(failed)
+            write_whole(part, aside.select(*_FAILED))
+        columns = [pl.Series(name, unit.probs[:, k]) for k, name in enumerate(self.names)]
+        labels = unit.frame.select(self.kept).with_columns(*columns, teacher=pl.lit(self.teacher_id))
+        write_whole(shard, labels.filter(~failed))
 
 
-def _parts(out: Path) -> list[int]:
-    """Failed rows of each finished unit. A part without its shard is of a unit that was cut off."""
+def _n_failed(out: Path) -> int:
+    """Failed rows of finished units. A part without its shard is of a unit that was cut off."""
     finished = [p for p in out.glob("failed-shard-*.parquet") if (out / p.name.removeprefix("failed-")).exists()]
-    return [read_parquet(part).height for part in finished]
+    return sum(read_parquet(part).height for part in finished)
 
 
 def _gathered(out: Path) -> pl.DataFrame:
@@ -119,12 +94,3 @@ def _gathered(out: Path) -> pl.DataFrame:
     if parts:
         write_whole(out / QUARANTINE, failed)
     return failed
-
-
-def write_whole(path: Path, frame: pl.DataFrame) -> None:
-    """Write Parquet whole or not at all. Raises DataError where the disk is full or the folder cannot be written."""
-    try:
-        write_parquet(path, frame)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be written: {reason}") from None

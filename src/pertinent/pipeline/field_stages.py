@@ -84,6 +84,7 @@ _SPEED: dict[str, Any] = {
         "cache": True,
     },
     "boards": {"threads", "memory_gib"},
+    "student": {"workers"},
     "mine": {"threads", "memory_gib"},
     "links": {"workers"},
     # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again.

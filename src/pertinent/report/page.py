@@ -17,6 +17,7 @@ from pertinent.errors import DataError
 from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.files import atomic_path, reason_of
 from pertinent.report import evidence, making, numbers, plots, probabilities, tables
+from pertinent.report.checks import check_scores, doubts
 from pertinent.report.definitions import (
     FLOORS,
     Metric,
@@ -29,6 +30,7 @@ from pertinent.report.definitions import (
     system_name,
 )
 from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
+from pertinent.report.scaling import label_scaling
 from pertinent.report.tables import Results, SliceTable
 from pertinent.report.worst import CUTOFF, worst_queries
 
@@ -44,7 +46,9 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     Raises DataError where the run folder has no stage, a file in it is damaged, or ``out`` cannot be written.
     """
     target = run_folder / "report.html" if out is None else out
-    page = render(read_run(run_folder), target)
+    run = read_run(run_folder)
+    check_scores(run, run_folder / "evaluation" / "scores.parquet")
+    page = render(run, target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
@@ -86,7 +90,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "differences": evidence.difference_rows(run.metrics, n_grades),
         "correction": str(run.metrics.get("correction") or "none"),
         "agreement": evidence.agreement_of(run.metrics),
-        "notes": _texts(run.metrics.get("notes")),
+        "notes": [*doubts(run), *_texts(run.metrics.get("notes"))],
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),
         "baselines": tables.BASELINES,
@@ -138,7 +142,10 @@ def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
     ece = {s: results.value(s, "ece") for s in probabilities.SHOWN}
     spreads = {s: spread for s in probabilities.SHOWN if (spread := probabilities.score_spread(run, s))}
     slices = tables.slice_tables(run.metrics, run.n_grades)
+    scaling = label_scaling(run.label_scaling, run.n_grades)
     return {
+        "scaling": scaling,
+        "scaling_plots": [plots.scaling_panel(next(idents), scaling)] if scaling and scaling.drawable else [],
         "threshold_plots": _threshold_plots(idents, results, systems, thresholds),
         "slice_plots": {column: _slice_plots(idents, found) for column, found in slices.items()},
         "slice_legend": plots.legend([s for s in systems if s not in FLOORS]),

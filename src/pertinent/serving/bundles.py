@@ -15,16 +15,23 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pertinent.bundle import Scorer, bundle_folder, open_bundle
 from pertinent.bundle.format import DESCRIPTION
+from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError, PertinentError
+from pertinent.features.assemble import all_specs
 from pertinent.files import read_json, reason_of, sha256_of_file, write_json
 from pertinent.serving.metrics import alive
 from pertinent.serving.settings import Settings
+from pertinent.serving.stores import ItemStore, open_store
 
 
 class BusyError(PertinentError):
@@ -33,11 +40,27 @@ class BusyError(PertinentError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """An opened bundle. hash: SHA-256 of its bundle.json, which lists the hash of every other file."""
+    """An opened bundle. hash: SHA-256 of its bundle.json, which lists the hash of every other file. store: its items."""
 
     scorer: Scorer
     folder: Path
     hash: str
+    store: ItemStore
+
+    @cached_property
+    def items(self) -> ItemEncoder:
+        """Encodes items given anew. Raises ModelError for a bundle that cannot."""
+        return ItemEncoder.of(self.scorer, self.folder)
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """The columns of the features."""
+        return self.scorer.feature_names
+
+    @cached_property
+    def defaults(self) -> NDArray[np.float32]:
+        """(F,): what each feature is where it is missing."""
+        return np.array([spec.default for spec in all_specs(self.scorer.sides)], dtype=np.float32)
 
 
 def resolved(bundle: Path) -> Path:
@@ -53,11 +76,12 @@ def hash_of(folder: Path) -> str:
         raise ModelError(f"{folder / DESCRIPTION}: cannot be read: {reason_of(error)}") from None
 
 
-def load(folder: Path, expected: str) -> Loaded:
-    """Open a bundle that was verified. Raises ModelError if it is another by now."""
+def load(settings: Settings, folder: Path, expected: str) -> Loaded:
+    """Open a bundle that was verified, and its store. Raises ModelError if it is another by now."""
     if (found := hash_of(folder)) != expected:
         raise ModelError(f"{folder}: expected bundle {expected[:12]}, found {found[:12]}")
-    return Loaded(open_bundle(folder, check_hashes=False), folder, expected)
+    scorer = open_bundle(folder, check_hashes=False)
+    return Loaded(scorer, folder, expected, open_store(settings, scorer))
 
 
 def start(settings: Settings, control: Path) -> None:
@@ -224,13 +248,13 @@ class Bundles:
         for one in held:
             if isinstance(one, Loaded) and one.hash == target["hash"]:
                 return one
-        return load(Path(target["folder"]), target["hash"])
+        return load(self.settings, Path(target["folder"]), target["hash"])
 
     def _shadow(self) -> Loaded | None:
         if self.settings.shadow is None:
             return None
         folder = resolved(self.settings.shadow)
-        return load(folder, hash_of(folder))
+        return load(self.settings, folder, hash_of(folder))
 
     def _say_served(self) -> None:
         write_json(self.control / "workers" / str(os.getpid()), {"generation": self.generation})

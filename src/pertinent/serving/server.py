@@ -50,8 +50,13 @@ def _run(settings: Settings, control: Path, host: str, port: int, workers: int) 
     from uvicorn.supervisors import Multiprocess
 
     from pertinent.serving.bundles import start
+    from pertinent.serving.feature_log import prepare_folder
 
     start(settings, control)
+    if settings.feature_log is not None:
+        prepare_folder(settings.feature_log)
+    # A worker uses polars for the feature log alone, which must not take the cores from the scoring.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
     bound = _bind(host, port)
     os.environ[_SETTINGS] = settings.model_dump_json()
     config = uvicorn.Config(

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from pertinent.bundle.building import item_vectors, write_texts
 from pertinent.bundle.format import STORE, write_description, write_statistics
+from pertinent.bundle.items import ITEM_TEXT_KEYS
 from pertinent.bundle.scorer import open_session
+from pertinent.bundle.sides import write_sides
 from pertinent.bundle.store import PROBE, ItemStore, mapped_bytes
 from pertinent.bundle.vectors import Precision, StoredVectors
 from pertinent.bundle.verify import PROBABILITY_TOLERANCE, verify_bundle
@@ -28,11 +30,12 @@ from pertinent.errors import ModelError
 from pertinent.features.assemble import all_specs
 from pertinent.features.encoder import mean_vectors
 from pertinent.features.strings import StringTable
-from pertinent.files import write_parquet
+from pertinent.files import read_json, write_parquet
 from pertinent.progress import say
 from pertinent.student.dataset import Catalogue, PairRows, pair_rows
 from pertinent.student.folding import ItemHalf, PairNetwork
 from pertinent.student.network import StudentHead
+from pertinent.text.item_texts import ABOUT_FILE
 from pertinent.types import Scale
 
 _OPSET = 17
@@ -85,6 +88,7 @@ def export_bundle(
     _export_onnx(
         network, {"query": sample[0][:1], "items": items, "features": sample[1]}, "probs", out / "student.onnx"
     )
+    write_sides(out, catalogue.sides)
     ItemStore(StringTable.of(catalogue.ids), stored, lexical, catalogue.sides).write(out / STORE)
     write_texts(out / STORE, catalogue.texts.served)
     (out / "README.md").write_text(_model_card(student, dataset), encoding="utf-8")
@@ -99,6 +103,7 @@ def export_bundle(
         "n_items": len(catalogue.ids),
         "temperature": student.temperature,
         "features": [asdict(spec) for spec in specs],
+        "item_text": _item_text(catalogue),
         "store": STORE,
         "vectors": {"precision": vectors, "bytes_per_item": stored.bytes_per_row, "probabilities_moved": moved},
         "store_bytes_per_item": round(n_bytes, 1),
@@ -109,6 +114,13 @@ def export_bundle(
         f"pairs by {moved['mean']:.1e} on average, by {moved['max']:.1e} at most"
     )
     return verify_bundle(out)
+
+
+def _item_text(catalogue: Catalogue) -> dict[str, Any] | None:
+    """How the text stage made an item's text, so that a server can do it again; None where it has not written it down."""
+    about = catalogue.texts.source.with_name(ABOUT_FILE)
+    document = read_json(about) if about.is_file() else {}
+    return {key: document[key] for key in ITEM_TEXT_KEYS} if set(ITEM_TEXT_KEYS) <= document.keys() else None
 
 
 def _export_onnx(network: nn.Module, inputs: dict[str, Tensor], output: str, file: Path) -> None:

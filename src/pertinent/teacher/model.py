@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,32 @@ class Member:
 
 
 @dataclass(frozen=True)
+class EncodedUnit:
+    """Pairs as a teacher reads them. index: (N,) int64, of each pair among the distinct. rows: their token ids, by member.
+
+    n_cut: the most distinct pairs that one member's token budgets cut.
+    """
+
+    index: NDArray[np.int64]
+    rows: tuple[list[list[int]], ...]
+    n_cut: int
+
+
+@dataclass(frozen=True)
 class Teacher:
-    """Scores pairs of query and item text. teacher_id: hash of the weights, which names it in a soft label."""
+    """Scores pairs of query and item text. teacher_id: hash of weights and calibrations: names it in a label."""
 
     members: tuple[Member, ...]
     n_grades: int
     teacher_id: str
+
+    def uncalibrated(self) -> Teacher:
+        """The same networks with the probabilities of their own heads."""
+        members = tuple(
+            replace(member, calibration=Calibration.none(member.calibration.kind, self.n_grades))
+            for member in self.members
+        )
+        return replace(self, members=members)
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
@@ -44,44 +64,64 @@ class Teacher:
         queries, texts: N each; a text is what the text stage wrote. Identical pairs are scored once. A pair's
         probabilities do not depend on the others (to 1e-5 in float32).
         """
-        pairs = list(zip(queries, texts, strict=True))
-        distinct = list(dict.fromkeys(pairs))
+        return self.score_counted(queries, texts, progress)[0]
+
+    def score_counted(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], int]:
+        """What ``score`` gives, and how many distinct pairs are longer than a member's token budgets and were cut."""
+        distinct, index = _distinct(queries, texts)
         if not distinct:
-            return np.zeros((0, self.n_grades), dtype=np.float32)
-        index = {pair: i for i, pair in enumerate(distinct)}
-        total = np.zeros((len(distinct), self.n_grades))
-        for member in self.members:
-            total += _member_probabilities(member, distinct, progress if member is self.members[-1] else None)
+            return np.zeros((0, self.n_grades), dtype=np.float32), 0
+        found, n_cut = [], 0
+        for block in self._blocks(distinct):
+            found.append(self.score_encoded(block, progress))
+            n_cut += block.n_cut
         if progress is not None:
-            progress.advance(len(pairs) - len(distinct))
+            progress.advance(index.size - len(distinct))
+        return np.concatenate(found)[index], n_cut
+
+    def encode(self, queries: Sequence[str], texts: Sequence[str]) -> EncodedUnit:
+        """What `score_encoded` takes of N >= 1 pairs: the part of `score` that needs no network."""
+        distinct, index = _distinct(queries, texts)
+        read = [query for query, _ in distinct], [text for _, text in distinct]
+        encoded = [member.pairs.encode(*read) for member in self.members]
+        return EncodedUnit(index, tuple(pairs.rows for pairs in encoded), max(pairs.n_cut for pairs in encoded))
+
+    def score_encoded(self, encoded: EncodedUnit, progress: Progress | None = None) -> NDArray[np.float32]:
+        """`score` of pairs that `encode` has read; they are held in memory at once."""
+        total = np.zeros((len(encoded.rows[0]), self.n_grades))
+        for member, rows in zip(self.members, encoded.rows, strict=True):
+            shown = progress if member is self.members[-1] else None
+            logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens, shown)
+            total += member.calibration.probabilities(logits)
         probs: NDArray[np.float32] = (total / len(self.members)).astype(np.float32)
-        return probs[np.fromiter((index[pair] for pair in pairs), dtype=np.int64, count=len(pairs))]
+        if progress is not None:
+            progress.advance(encoded.index.size - len(encoded.rows[0]))
+        return probs[encoded.index]
+
+    def _blocks(self, pairs: list[tuple[str, str]]) -> Iterator[EncodedUnit]:
+        """One block after the other; the next one is encoded while the caller works on this one."""
+
+        def encode(start: int) -> EncodedUnit:
+            block = pairs[start : start + _BLOCK_PAIRS]
+            return self.encode([query for query, _ in block], [text for _, text in block])
+
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(encode, 0)
+            for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
+                block = coming.result()
+                if start < len(pairs):
+                    coming = pool.submit(encode, start)
+                yield block
 
 
-def _member_probabilities(
-    member: Member, pairs: list[tuple[str, str]], progress: Progress | None
-) -> NDArray[np.float64]:
-    blocks = []
-    for rows in _encoded_blocks(member.pairs, pairs):
-        logits = score_rows(member.engine, rows, member.pad_id, member.batch_tokens, progress)
-        blocks.append(member.calibration.probabilities(logits))
-    return np.concatenate(blocks)
-
-
-def _encoded_blocks(encoder: PairEncoder, pairs: list[tuple[str, str]]) -> Iterator[list[list[int]]]:
-    """Token ids of one block after the other; the next one is encoded while the caller works on this one."""
-
-    def encode(start: int) -> list[list[int]]:
-        block = pairs[start : start + _BLOCK_PAIRS]
-        return encoder.encode([query for query, _ in block], [text for _, text in block]).rows
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(encode, 0)
-        for start in range(_BLOCK_PAIRS, len(pairs) + _BLOCK_PAIRS, _BLOCK_PAIRS):
-            rows = coming.result()
-            if start < len(pairs):
-                coming = pool.submit(encode, start)
-            yield rows
+def _distinct(queries: Sequence[str], texts: Sequence[str]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+    """The distinct pairs in order of appearance, and which of them each pair is, (N,) int64."""
+    pairs = list(zip(queries, texts, strict=True))
+    place: dict[tuple[str, str], int] = {}
+    index = [place.setdefault(pair, len(place)) for pair in pairs]
+    return list(place), np.array(index, dtype=np.int64)
 
 
 def score_rows(
