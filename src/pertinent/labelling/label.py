@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.engine import LabelEngine, LocalEngine
 from pertinent.labelling.plan import KEPT, PLAN, Plan, choose_pairs, write_plan, write_whole
 from pertinent.labelling.units import QUARANTINE, label_units
+from pertinent.labelling.weights import weigh_labels
 from pertinent.teacher.saving import load_teacher, teacher_id_of
 from pertinent.teacher.vocabulary import TOKEN_VECTORS
 from pertinent.text.item_texts import ItemTexts
@@ -29,8 +31,9 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     The pairs are those of config.pairs, else drawn by `sample_pairs`. What config.cache has of the same query, text and
     teacher is taken from there (shard-cached.parquet). The rest is sorted by length and cut into units; a unit is one
     shard, written whole or not at all, and a shard found in ``out`` from an interrupted run is kept. A pair that the
-    teacher cannot label goes to quarantine.parquet with its reason. plan.parquet holds what was to be labelled. Also
-    copies the teacher's tokenizer and token vectors, from which a student starts.
+    teacher cannot label goes to quarantine.parquet with its reason. plan.parquet holds what was to be labelled. With
+    config.min_confidence or config.balance the shards have a weight (`weigh_labels`). Also copies the teacher's tokenizer
+    and token vectors, from which a student starts.
     Raises DataError when there is no pair to label, a pair is of a held-out query, or a file cannot be read or written;
     ModelError when more than config.max_failed of the pairs fail.
     """
@@ -44,14 +47,20 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     cached = out / _CACHED
     n_cached = read_parquet(cached, ["query"]).height if cached.exists() else 0
     counts = {**_counts(out, names, teacher_id), "cached": n_cached, "failed": failed.height}
+    if config.weighs:
+        counts |= weigh_labels(out, names, config)
     by_reason = dict(failed["reason"].value_counts().sort("reason").iter_rows())
     warnings = [f"{failed.height:,} pairs could not be labelled: see {QUARANTINE}"] if failed.height else []
     return StageResult(counts, by_reason, warnings)
 
 
 def engine_of(config: LabelsConfig, teacher: Path) -> LabelEngine:
-    """The engine that config.engine names. Raises ModelError for a damaged teacher."""
-    return LocalEngine(load_teacher(teacher))
+    """The engine that config.engine names. Raises ModelError for a damaged teacher, ConfigError where Ray is absent."""
+    if config.engine == "local":
+        return LocalEngine(load_teacher(teacher))
+    from pertinent.labelling.ray_engine import RayEngine
+
+    return RayEngine(partial(load_teacher, teacher.resolve()), config.ray)
 
 
 def _planned(config: LabelsConfig, data: Path, text: Path, teacher_id: str, out: Path, seed: int) -> Plan:

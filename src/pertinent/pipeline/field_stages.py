@@ -87,8 +87,9 @@ _SPEED: dict[str, Any] = {
     "student": {"workers"},
     "mine": {"threads", "memory_gib"},
     "links": {"workers"},
-    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again.
-    "labels": {"pairs", "cache", "max_failed"},
+    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again, and
+    # every engine says the same.
+    "labels": {"pairs", "cache", "max_failed", "engine", "ray"},
 }
 
 

@@ -100,7 +100,10 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     def label(out: Path) -> StageResult:
         from pertinent.labelling.label import label_pairs
 
-        return label_pairs(config.labels, data, text, teacher, out, seed=config.seed)
+        # What an outdated stage has of this teacher and these texts need not be said again.
+        known = (*config.labels.cache, *([labels] if any(labels.glob("shard-*.parquet")) else ()))
+        settings = config.labels.model_copy(update={"cache": known})
+        return label_pairs(settings, data, text, teacher, out, seed=config.seed)
 
     def train_on(labels: Path, out: Path) -> StageResult:
         from pertinent.student.train import train_student

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pertinent.errors import DataError
 from pertinent.evaluation.notes import MIN_QUERIES
 from pertinent.files import atomic_path, reason_of
-from pertinent.report import evidence, making, numbers, plots, probabilities, tables
+from pertinent.report import evidence, faithfulness, making, numbers, plots, probabilities, tables
 from pertinent.report.checks import check_scores, doubts
 from pertinent.report.definitions import (
     FLOORS,
@@ -90,6 +90,9 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "differences": evidence.difference_rows(run.metrics, n_grades),
         "correction": str(run.metrics.get("correction") or "none"),
         "agreement": evidence.agreement_of(run.metrics),
+        "fidelity": faithfulness.fidelity_tables(run.metrics),
+        "fidelity_headings": faithfulness.HEADINGS,
+        "features": faithfulness.important_features(run.importance),
         "notes": [*doubts(run), *_texts(run.metrics.get("notes"))],
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
         "slices": tables.slice_tables(run.metrics, n_grades),
@@ -152,6 +155,9 @@ def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
         "reliability_plots": [
             plots.reliability_panel(next(idents), r.system, r.stated, r.true, ece[r.system])
             for r in probabilities.reliabilities(run)
+        ],
+        "gain_plots": [
+            plots.gain_panel(next(idents), b) for b in [faithfulness.gain_bins(run.metrics)] if b is not None
         ],
         "histogram_plots": [
             plots.histogram_panel(next(idents), system, *spread, run.n_grades) for system, spread in spreads.items()
