@@ -20,7 +20,7 @@ from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
-from pertinent.report import write_report
+from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
 from pertinent.types import Scale, StageResult
@@ -125,6 +125,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
     stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
+    if "labels" in manifests and not (labels / "report.html").exists():
+        write_label_report(labels, data=data)
     stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), partial(train_on, labels))
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)
