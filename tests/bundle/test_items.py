@@ -122,9 +122,12 @@ def test_a_broken_item_is_told_in_one_line(encoder: ItemEncoder, item: dict[str,
 
 def test_another_network_or_features_have_another_encoding(shop: Shop, tmp_path: Path, tiny_backbone: Path) -> None:
     description = open_bundle(shop.bundle).description
-    same = {**description, "files": {**description["files"], "items/ids.json": "other", "probe.parquet": "other"}}
+    same = {
+        **description,
+        "files": {**description["files"], "items/ids.rows.npy": "other", "items/probe.parquet": "other"},
+    }
     assert encoding_of(same) == encoding_of(description)
-    for file in ("token_vectors.npy", "tokenizer.json", "terms.json", "sides.npz", "student.onnx"):
+    for file in ("token_vectors.npy", "tokenizer.json", "corpus/terms.rows.npy", "sides/sides.json", "student.onnx"):
         changed = {**description, "files": {**description["files"], file: "other"}}
         assert encoding_of(changed) != encoding_of(description), file
     assert encoding_of({**description, "item_text": None}) != encoding_of(description)
