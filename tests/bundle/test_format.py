@@ -85,9 +85,9 @@ def test_a_description_that_leaves_out_a_file_is_refused(bundle: Path, file: str
 
 
 def test_another_format_is_refused_with_the_version_that_made_it(bundle: Path) -> None:
-    rewrite(bundle, format=3, package_version="9.1")
+    rewrite(bundle, format=2, package_version="9.1")
     with pytest.raises(
-        ModelError, match=r"expected bundle format 2, found 3 \(pertinent 9\.1\); export the bundle again"
+        ModelError, match=r"expected bundle format 3, found 2 \(pertinent 9\.1\); export the bundle again"
     ):
         open_bundle(bundle)
 

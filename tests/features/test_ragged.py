@@ -28,9 +28,14 @@ def test_take_is_indexing(rows: list[list[int]], data: st.DataObject) -> None:
     assert rows_of(Ragged.of(rows).take(np.array(picked, dtype=np.int64))) == [rows[i] for i in picked]
 
 
-@given(ROWS)
-def test_sums_are_the_sums_of_each_row(rows: list[list[int]]) -> None:
-    ragged = Ragged.of(rows)
-    flags = np.stack([ragged.values % 2 == 0, ragged.values > 100]).astype(np.float64)
-    expected = [[sum(v % 2 == 0 for v in row) for row in rows], [sum(v > 100 for v in row) for row in rows]]
-    assert ragged.sums(flags).tolist() == expected
+@given(st.lists(ROWS, min_size=1, max_size=4))
+def test_joined_parts_are_one_after_the_other(parts: list[list[list[int]]]) -> None:
+    joined = Ragged.joined([Ragged.of(rows) for rows in parts])
+    assert rows_of(joined) == [row for rows in parts for row in rows]
+    assert (joined.values.dtype, joined.starts.dtype) == (np.int32, np.int64)
+
+
+def test_a_part_that_was_cut_out_of_a_larger_table_joins_as_itself() -> None:
+    table = Ragged(np.arange(6, dtype=np.int32), np.array([0, 2, 3, 6]))
+    tail = Ragged(table.values[2:], table.starts[1:])
+    assert rows_of(Ragged.joined([tail, tail])) == [[2], [3, 4, 5], [2], [3, 4, 5]]

@@ -20,7 +20,7 @@ from pertinent.pipeline import field_stages as fields_module
 from pertinent.pipeline import run_pipeline
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FieldStage
-from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
+from pertinent.student.dataset import pair_rows, read_catalogue
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
@@ -129,7 +129,7 @@ def test_the_chain_reads_no_pair_with_its_own_query(
     ).any()
     tokenizer = load_tokenizer(folder / "labels" / "tokenizer.json")
     catalogue = read_catalogue(folder / "text", tokenizer)
-    soft = read_labels(folder / "labels", ("p_1",))
+    soft = labels.select("query", "item_id")
     column = FEATURE_NAMES.index("body.phrase")
     own = soft.join(train, on=["query", "item_id"], how="semi")
     fair = pair_rows(own.with_columns(split=pl.lit("train")), catalogue, tokenizer, "label").features[:, column]

@@ -89,7 +89,7 @@ def test_the_page_is_well_formed_and_accessible(run: Path) -> None:
     assert count["table"] == count["caption"] > 5
     assert all(a.get("scope") in ("row", "col") for tag, a in page.tags if tag == "th")
     drawings = [a for tag, a in page.tags if tag == "svg" and a.get("role") == "img"]
-    assert len(drawings) == 4 + 4 + 2 + 2 + 3  # thresholds, slices, reliability, histograms, curves
+    assert len(drawings) == 4 + 6 + 2 + 2 + 3 + 1  # thresholds, slices, reliability, histograms, curves, gains
     assert all(set(a["aria-labelledby"].split()) <= ids.keys() for a in drawings)
 
 
@@ -318,7 +318,11 @@ def test_an_item_shows_its_grade_title_and_rank_by_system(run: Path) -> None:
     assert item.title.endswith(item.item_id)
     for system, cell in zip(("bm25", "embedding", "teacher", "student"), item.ranks, strict=True):
         assert cell.text == str(1 + (rows[system] > row[system]).sum())
-        assert cell.interval == f"{row[system]:.2f}"
+        if f"{system}.p_1" in row:
+            probs = [row[f"{system}.p_{k}"] for k in range(1, 6)]
+            assert cell.interval == f"L{1 + int(np.argmax(probs))} {100 * max(probs):.0f}%"
+        else:
+            assert cell.interval == f"{row[system]:.2f}"
     assert len(query.items) + query.n_hidden == rows.height
 
 

@@ -168,4 +168,4 @@ def test_slices_are_in_a_readable_order_and_small_ones_are_marked() -> None:
         ("10", False),
     ]
     assert found["language"][0].rows[2].n_pairs.gap == "not counted"
-    assert [table.metric.key for table in found["language"]] == ["auroc_4+", "pair_accuracy"]
+    assert [table.metric.key for table in found["language"]] == ["auroc_4+", "pair_accuracy", "ndcg@20"]

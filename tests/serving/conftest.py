@@ -22,6 +22,7 @@ from pertinent.student.network import StudentHead
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import Scale
 from servers import Server, start_server
+from shops import Shop, make_shop
 
 NAMES = ("Red velvet sofa", "Oak table 24 in", "Green wool rug", "Blue sofa", "Small lamp", "Leather couch")
 
@@ -57,6 +58,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> tu
     """Two bundles of the same items whose scores differ."""
     root = tmp_path_factory.mktemp("bundles")
     return make_bundle(root / "first", tiny_backbone, 0), make_bundle(root / "second", tiny_backbone, 1)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Shop:
+    """A bundle of raw items of every kind, with every side."""
+    return make_shop(tmp_path_factory.mktemp("shop"), tiny_backbone / "tokenizer.json")
 
 
 @pytest.fixture

@@ -227,6 +227,19 @@ def test_metrics_count_what_was_asked(client: TestClient) -> None:
     assert "pertinent_queue 0.0" in text
 
 
+def test_metrics_count_the_features_that_were_missing(client: TestClient, bundles: tuple[Path, Path]) -> None:
+    client.post("/v1/score", json={"query": "red sofa", "item_ids": ["nowhere", *IDS * 3]})
+    scorer = open_bundle(bundles[0])
+    # Every 16th of the known candidates is looked at: the first and the seventeenth, i0 and i4.
+    rows = np.array([scorer.row_of["i0"], scorer.row_of["i4"]])
+    missing = (scorer.inputs("red sofa", rows)[2] == 0).sum(axis=0)
+    text = client.get("/metrics").text
+    assert "pertinent_feature_candidates_total 2.0" in text
+    for name, n in zip(scorer.feature_names, missing.tolist(), strict=True):
+        assert (f'pertinent_feature_missing_total{{feature="{name}"}} {n}.0' in text) is (n > 0)
+    assert 0 < np.count_nonzero(missing) < len(missing)
+
+
 def test_a_bug_is_a_500_without_its_trace(client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the secret of the house")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pertinent.bundle import open_bundle
-from pertinent.serving.scoring import scored
+from pertinent.serving.scoring import relevance_of
 from servers import Server
 
 # What they warn of among themselves is theirs.
@@ -21,7 +21,7 @@ TEXTS = ["Small lamp", "Red velvet sofa", "Blue sofa"]  # items i4, i0, i3
 
 def wanted(bundle: Path) -> list[tuple[int, float]]:
     """Index and relevance, best first, by the bundle itself."""
-    relevance = scored(open_bundle(bundle).score("red sofa", ["i4", "i0", "i3"])).relevance.tolist()
+    relevance = relevance_of(open_bundle(bundle).score("red sofa", ["i4", "i0", "i3"])).tolist()
     return sorted(enumerate(relevance), key=lambda pair: -pair[1])
 
 

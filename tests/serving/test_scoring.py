@@ -3,11 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pertinent.serving.scoring import best_first, blended, scored
+from pertinent.bundle.scorer import grades_and_relevance
+from pertinent.serving.scoring import Scored, best_first, blended
 from pertinent.serving.settings import Blend
 
 # Three grades, gains 0, 1, 3: relevance (1 * .2 + 3 * .5) / 3, 0, 1 and, for the unknown item, none.
-FOUND = scored(np.array([[0.3, 0.2, 0.5], [1, 0, 0], [0, 0, 1], [np.nan] * 3], dtype=np.float32))
+PROBS = np.array([[0.3, 0.2, 0.5], [1, 0, 0], [0, 0, 1], [np.nan] * 3], dtype=np.float32)
+FOUND = Scored(PROBS, np.zeros((4, 1), dtype=np.float32), *grades_and_relevance(PROBS))
 ENGAGEMENT = np.array([4.0, 9.0, -1.0, 100.0])
 
 

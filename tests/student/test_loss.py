@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from pertinent.errors import DataError
-from pertinent.student import train as training
+from pertinent.student import neural
 from pertinent.student.config import StudentConfig
-from pertinent.student.dataset import human_rows, read_labels
 from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StudentHead
+from pertinent.student.rows import shuffled_places
+from pertinent.student.shards import human_rows, label_blocks
 from pertinent.student.train import train_student
 
 CONFIG = StudentConfig(dimensions=16, hidden=(16,), epochs=1, batch_size=64, dropout=0.0, probe_pairs=20)
@@ -58,9 +59,9 @@ def test_the_margin_loss_is_the_mean_over_pairs_of_one_query() -> None:
 
 
 def test_an_epochs_order_has_every_row_once_and_by_query_keeps_queries_together() -> None:
-    queries = np.array([0, 1, 2, 0, 1, 2, 2, 0])
+    queries = np.array([0, 1, 7, 0, 1, 7, 7, 0], dtype=np.int32)
     for by_query in (False, True):
-        orders = [training._order(queries, (3, epoch), by_query=by_query) for epoch in range(4)]
+        orders = [shuffled_places(queries, np.random.default_rng((3, epoch)), by_query=by_query) for epoch in range(4)]
         assert all(sorted(order) == list(range(8)) for order in orders)
         assert len({tuple(order) for order in orders}) > 1
     changes = [int((np.diff(queries[order]) != 0).sum()) for order in orders]
@@ -88,16 +89,20 @@ def test_human_rows_are_judged_training_pairs_with_their_weight() -> None:
     assert human_rows(judgments, NAMES, 0.5).rows() == [("q", "a", 0, 0, 1, 0.5), ("s", "c", 0, 1, 0, 0.5)]
 
 
+def labels_of(stages: dict[str, Path]) -> pl.DataFrame:
+    return pl.concat(list(label_blocks(stages["labels"], NAMES)))
+
+
 def watched_loss(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
     """What each step was given: the sum of the weights, the temperature."""
     calls: list[tuple[float, float]] = []
-    loss = training.soft_cross_entropy
+    loss = neural.soft_cross_entropy
 
     def watched(logits: Any, targets: Any, weights: Any, temperature: float) -> Any:
         calls.append((float(weights.sum()), temperature))
         return loss(logits, targets, weights, temperature)
 
-    monkeypatch.setattr(training, "soft_cross_entropy", watched)
+    monkeypatch.setattr(neural, "soft_cross_entropy", watched)
     return calls
 
 
@@ -105,7 +110,7 @@ def test_all_settings_of_the_loss_reach_the_training(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "train").height
-    n_labels = read_labels(stages["labels"], NAMES).height
+    n_labels = labels_of(stages).height
     calls = watched_loss(monkeypatch)
     changes = {"human_weight": 3.0, "temperature": 2.0, "margin_weight": 0.5, "feature_dropout": 0.1}
     result = train_student(CONFIG.model_copy(update=changes), **stages, out=tmp_path, seed=0)
@@ -125,7 +130,7 @@ def with_labels(stages: dict[str, Path], folder: Path, table: pl.DataFrame, name
 def test_a_folder_of_any_parquet_files_with_weights_is_read(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = read_labels(stages["labels"], NAMES).with_row_index("row")
+    table = labels_of(stages).with_row_index("row")
     weighted = table.with_columns(weight=pl.when(pl.col("row") < 10).then(0.0).otherwise(0.25)).drop("row")
     folders = with_labels(stages, tmp_path / "labels", weighted, "part-7.parquet")
     calls = watched_loss(monkeypatch)
@@ -137,7 +142,10 @@ def test_a_folder_of_any_parquet_files_with_weights_is_read(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"p_1": 0.9}, "row 0: expected probabilities that sum to 1 and a weight of 0 or more, found p_1 0.9"),
+        (
+            {"p_1": 0.9},
+            "row 0: expected a query, an item_id, probabilities that sum to 1 and a weight of 0 or more, found p_1 0.9",
+        ),
         ({"p_1": None}, "found p_1 None"),
         ({"p_1": float("nan")}, "found p_1 nan"),
         ({"weight": -1.0}, "weight -1.0"),

@@ -19,7 +19,7 @@ from pertinent.errors import ConfigError, ModelError
 from pertinent.features.assemble import all_specs, text_features
 from pertinent.features.lexical import LexicalItems
 from pertinent.files import read_json
-from pertinent.student import train as training
+from pertinent.student import prepare as preparing
 from pertinent.student.config import FeaturesConfig, StudentConfig
 from pertinent.student.dataset import Catalogue, pair_rows
 from pertinent.student.train import train_student
@@ -91,14 +91,14 @@ def train(folders: dict[str, Path], out: Path, config: StudentConfig = CONFIG) -
 def made(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Made:
     out = tmp_path_factory.mktemp("bundle")
     kept: list[Catalogue] = []
-    sides = training.with_sides
+    sides = preparing.with_sides
 
     def watched(*arguments: object) -> Catalogue:
         kept.append(sides(*arguments))  # type: ignore[arg-type]
         return kept[0]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "with_sides", watched)
+        patched.setattr(preparing, "with_sides", watched)
         train(folders, out)
     return Made(out, open_bundle(out), kept[0], folders["labels"] / "tokenizer.json")
 

@@ -12,15 +12,16 @@ import torch
 
 from pertinent.bundle import open_bundle
 from pertinent.bundle.verify import verify_bundle
-from pertinent.errors import DataError
 from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.features.ragged import Ragged
 from pertinent.files import read_json
+from pertinent.student import neural
 from pertinent.student import train as training
 from pertinent.student.config import StudentConfig
-from pertinent.student.dataset import pair_rows, read_catalogue, read_labels
+from pertinent.student.dataset import pair_rows, read_catalogue
 from pertinent.student.network import StaticTable, StudentHead, bags
-from pertinent.student.train import step_pairs, train_student
+from pertinent.student.neural import step_pairs
+from pertinent.student.train import train_student
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import StageResult
 
@@ -69,33 +70,44 @@ def test_the_probe_is_what_the_network_in_torch_says(
 ) -> None:
     """The dev probabilities that training judged itself by are the ones that are served."""
     kept: list[Any] = []
-    fit = training._fit
+    fit = training.fit
 
     def watched(config: Any, learner: Any, *rest: Any) -> Any:
         kept.append(learner)
         return fit(config, learner, *rest)
 
-    monkeypatch.setattr(training, "_fit", watched)
+    monkeypatch.setattr(training, "fit", watched)
     result = train_student(CONFIG.model_copy(update={"epochs": 1}), **stages, out=tmp_path, seed=SEED)
     tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
     catalogue = read_catalogue(stages["text"], tokenizer)
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
-    start = np.load(stages["labels"] / "token_vectors.npy")[:, :16].astype(np.float32)
-    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"), catalogue, start)
+    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"), catalogue)
     expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
     scored = open_bundle(tmp_path).score_pairs(dev.select("query", "item_id"))
     assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - expected).max() <= 1e-5
 
 
 @pytest.mark.parametrize(
-    ("function", "call"), [("mean_auroc", 2), ("mean_auroc", 4), ("write_json", 4), ("export_bundle", 1)]
+    ("module", "function", "call"),
+    [
+        (neural, "mean_auroc", 2),
+        (neural, "mean_auroc", 4),
+        (neural, "write_json", 4),
+        (training, "export_bundle", 1),
+    ],
 )
 def test_a_resumed_training_equals_an_undisturbed_one(
-    stages: dict[str, Path], student: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
+    stages: dict[str, Path],
+    student: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    function: str,
+    call: int,
 ) -> None:
     """The run dies when it calls a function for the n-th time: inside an epoch, at the end of the last, after it."""
     n_calls = 0
-    whole = getattr(training, function)
+    whole = getattr(module, function)
 
     def dies(*arguments: Any, **named: Any) -> Any:
         nonlocal n_calls
@@ -105,7 +117,7 @@ def test_a_resumed_training_equals_an_undisturbed_one(
         return whole(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, function, dies)
+        patched.setattr(module, function, dies)
         with pytest.raises(KeyboardInterrupt):
             train_student(CONFIG, **stages, out=tmp_path, seed=SEED)
     assert (tmp_path / "training.pt").exists()
@@ -122,7 +134,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(
 ) -> None:
     def run(patience: int) -> tuple[list[float], Any]:
         aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
-        monkeypatch.setattr(training, "mean_auroc", lambda grades, probs: next(aurocs))
+        monkeypatch.setattr(neural, "mean_auroc", lambda grades, probs: next(aurocs))
         out = tmp_path / str(patience)
         out.mkdir()
         result = train_student(
@@ -135,14 +147,6 @@ def test_patience_stops_and_the_best_epoch_is_kept(
     assert patient == [0.6, 0.9, 0.7, 0.8]
     assert hasty == [0.6, 0.9, 0.7]
     assert (vectors == same_vectors).all()  # those of epoch 2, whatever came after
-
-
-def test_labels_are_read_in_order_of_shard(stages: dict[str, Path], tmp_path: Path) -> None:
-    labels = read_labels(stages["labels"], ("p_1", "p_2", "p_3"))
-    shards = [pl.read_parquet(stages["labels"] / f"shard-0000{i}.parquet") for i in range(2)]
-    assert labels.equals(pl.concat(shards).with_columns(weight=pl.lit(1.0)))
-    with pytest.raises(DataError, match=r"expected label shards \(shard-\*\.parquet\), found none"):
-        read_labels(tmp_path, ("p_1",))
 
 
 def test_pair_features_do_not_depend_on_the_order_of_pairs(stages: dict[str, Path]) -> None:

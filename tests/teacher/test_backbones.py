@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from transformers import Gemma3Config, GPT2Config, GPT2Model
 
 from pertinent.errors import ConfigError, ModelError
 from pertinent.files import write_json
@@ -20,8 +21,10 @@ from pertinent.teacher.backbones import (
     load_backbone,
     resolve_backbone,
 )
+from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.embed import cosine_scores
 from pertinent.teacher.precision import wants_bfloat16
+from pertinent.teacher.train import prepare_network
 
 
 def test_a_local_folder_is_taken_as_it_is(tiny_backbone: Path) -> None:
@@ -161,3 +164,34 @@ def test_the_embedding_baseline_is_the_cosine_of_mean_states(tiny_folder: Callab
     for query, text, score in zip(queries, texts, found, strict=True):
         expected = torch.cosine_similarity(mean_state(query), mean_state(text), dim=0).item()
         assert score == pytest.approx(expected, abs=tolerance)
+
+
+def test_a_model_that_reads_more_than_text_is_refused(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """The type of Gemma 3's folders from 4B up, which hold a vision model beside the text model."""
+    folder = shutil.copytree(tiny_folder("bert"), tmp_path / "both")
+    Gemma3Config().save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"config\.json: expected a text model, found gemma3, which reads more"):
+        load_backbone(resolve_backbone(str(folder)))
+
+
+def test_a_tokenizer_of_more_words_than_the_weights_is_refused(
+    tiny_folder: Callable[[str], Path], config_of: Callable[..., TeacherConfig], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder("bert"), tmp_path / "grown")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    words = load_backbone(resolve_backbone(str(folder))).get_input_embeddings().num_embeddings
+    tokenizer.add_tokens([f"new{k}" for k in range(words)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ModelError, match=rf"expected a tokenizer of at most {words} tokens, as its weights, found"):
+        prepare_network(resolve_backbone(str(folder)), config_of(), 3, 0)
+
+
+def test_adapters_need_linear_layers(
+    tiny_folder: Callable[[str], Path], config_of: Callable[..., TeacherConfig], tmp_path: Path
+) -> None:
+    """GPT-2's are convolutions of width one."""
+    folder = tmp_path / "gpt2"
+    GPT2Model(GPT2Config(vocab_size=4096, n_embd=16, n_layer=1, n_head=2, n_positions=64)).save_pretrained(folder)
+    shutil.copyfile(tiny_folder("bert") / "tokenizer.json", folder / "tokenizer.json")
+    with pytest.raises(ConfigError, match=r"teacher\.tuning: expected full, found lora; gpt2 has no linear layers"):
+        prepare_network(resolve_backbone(str(folder)), config_of(tuning="lora"), 3, 0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from pertinent.data.build import Dataset
 from pertinent.teacher.calibration import Calibration
-from pertinent.teacher.card import calibration_report, model_card
+from pertinent.teacher.card import Report, calibration_report, model_card
 from pertinent.teacher.config import TeacherConfig
 from pertinent.types import Scale
 
@@ -25,9 +27,14 @@ def dev_of(languages: list[str | None], n_grades: int = 3, seed: int = 0) -> tup
     return pl.DataFrame({"grade": grades, "language": languages}), (2 * logits).astype(np.float32)
 
 
+def report_of(dev: pl.DataFrame, logits: np.ndarray[Any, Any], calibration: Calibration) -> Report:
+    before = Calibration.none(calibration.kind, logits.shape[1])
+    return calibration_report(dev, before.probabilities(logits), calibration.probabilities(logits))
+
+
 def test_the_report_has_the_figures_of_all_pairs_and_of_each_language_of_fifty() -> None:
     dev, logits = dev_of(["en"] * 60 + ["de"] * 50 + ["ru"] * 49 + [None] * 51)
-    report = calibration_report(dev, logits, CALIBRATION, 3)
+    report = report_of(dev, logits, CALIBRATION)
     assert list(report) == ["all", "de", "en", "und"]
     assert [row["n_pairs"] for row in report.values()] == [210, 50, 60, 51]
     grades = dev["grade"].to_numpy()
@@ -45,15 +52,15 @@ def test_the_report_has_the_figures_of_all_pairs_and_of_each_language_of_fifty()
 def test_the_calibration_errors_are_those_before_and_after() -> None:
     # Twice too sure: after the temperature of 2 that made up for it, the error falls to noise.
     dev, logits = dev_of(["en"] * 4_000)
-    (row,) = calibration_report(dev, logits, CALIBRATION, 3).values()
+    (row,) = report_of(dev, logits, CALIBRATION).values()
     assert row["ece_before"] > 0.1 > 0.03 > row["ece_after"]
-    unchanged = calibration_report(dev, logits, Calibration.none("softmax", 3), 3)["all"]
+    unchanged = report_of(dev, logits, Calibration.none("softmax", 3))["all"]
     assert unchanged["ece_before"] == unchanged["ece_after"] == row["ece_before"]
 
 
 def test_a_threshold_that_dev_does_not_cross_has_no_figure() -> None:
     dev, logits = dev_of(["en"] * 40)
-    report = calibration_report(dev.with_columns(grade=pl.col("grade").clip(0, 1)), logits, CALIBRATION, 3)
+    report = report_of(dev.with_columns(grade=pl.col("grade").clip(0, 1)), logits, CALIBRATION)
     assert report["all"]["auroc_3+"] is None
     assert report["all"]["auroc_2+"] is not None
 
@@ -63,7 +70,7 @@ def test_the_card_says_what_a_stranger_needs() -> None:
     scale = Scale(("bad", "fair", "good"))
     dataset = Dataset("shop", none, none, None, scale, (), ("en", "de"), False, "sofas only", "CC BY 4.0")
     dev, logits = dev_of(["en"] * 60 + ["de"] * 50)
-    report = calibration_report(dev.with_columns(grade=pl.col("grade").clip(0, 1)), logits, CALIBRATION, 3)
+    report = report_of(dev.with_columns(grade=pl.col("grade").clip(0, 1)), logits, CALIBRATION)
     card = model_card(dataset, TeacherConfig(head="corn", tuning="lora"), "some-model, weights 0123", 12_345, report)
     front, body = card.removeprefix("---\n").split("\n---\n")
     assert yaml.safe_load(front)["library_name"] == "transformers"
@@ -86,6 +93,6 @@ def test_a_data_set_without_a_licence_or_note_says_so() -> None:
     dataset = Dataset("shop", none, none, None, Scale(("bad", "good")), (), (), False, "", "")
     dev, logits = dev_of(["en"] * 40, n_grades=2)
     calibration = Calibration.none("softmax", 2)
-    card = model_card(dataset, TeacherConfig(), "m", 7, calibration_report(dev, logits, calibration, 2))
+    card = model_card(dataset, TeacherConfig(), "m", 7, report_of(dev, logits, calibration))
     assert "Licence of the data: not stated" in card
     assert "7 human judgments of shop\n" in card

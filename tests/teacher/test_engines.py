@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,23 @@ def test_encoders_held_whole_in_half_precision_give_close_logits(untrained: Call
     assert {value.dtype for value in network.encoder.buffers() if value.is_floating_point()} <= {torch.float32}
     assert next(network.head.parameters()).dtype == torch.float32
     assert 0 < np.abs(found - expected).mean() < 0.04  # the logits themselves are about 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what it deprecates itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_a_compiled_network_gives_its_logits_at_any_length_and_batch_size(
+    untrained: Callable[..., Trained], tmp_path: Path, kind: str
+) -> None:
+    save_teacher(untrained(kind), tmp_path, "")
+    compiled, plain = (load_teacher(tmp_path, engine=name).members[0] for name in ("torch_compile", "torch"))
+    assert isinstance(compiled.engine, TorchEngine)
+    assert compiled.engine.network.encoder._compiled_call_impl is not None
+    for lengths in ([3, 8, 48], [17] * 5, [100, 64]):
+        rows = random_rows(lengths)
+        found, expected = (member.engine.logits(rows, member.pad_id) for member in (compiled, plain))
+        assert found == pytest.approx(expected, abs=1e-4), lengths
 
 
 @pytest.mark.parametrize("kind", ENCODERS)

@@ -96,10 +96,19 @@ def test_corals_loss_is_the_sum_of_binary_cross_entropies(n_grades: int) -> None
 def test_weights_make_the_mean_a_weighted_one() -> None:
     logits, targets = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]]), one_hot([0, 1], 2)
     losses = [math.log(2), math.log(4 / 3)]
-    found = cross_entropy("softmax", logits, targets, torch.tensor([3.0, 1.0]))
-    assert found.item() == pytest.approx((3 * losses[0] + losses[1]) / 4)
-    even = cross_entropy("softmax", logits, targets, torch.tensor([2.0, 2.0]))
+    found = cross_entropy("softmax", logits, targets, torch.tensor([1.5, 0.5]))
+    assert found.item() == pytest.approx((1.5 * losses[0] + 0.5 * losses[1]) / 2)
+    even = cross_entropy("softmax", logits, targets, torch.tensor([1.0, 1.0]))
     assert even.item() == pytest.approx(cross_entropy("softmax", logits, targets).item())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weighted_loss_is_the_same_in_however_many_parts_a_batch_is_computed(kind: HeadKind) -> None:
+    logits = torch.randn(4, 3 if kind == "softmax" else 2, generator=torch.Generator().manual_seed(0))
+    targets, weights = one_hot([0, 1, 2, 1], 3), torch.tensor([4.0, 0.5, 0.5, 0.5])
+    whole = cross_entropy(kind, logits, targets, weights)
+    parts = [cross_entropy(kind, logits[k : k + 1], targets[k : k + 1], weights[k : k + 1]) for k in range(4)]
+    assert torch.stack(parts).mean().item() == pytest.approx(whole.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

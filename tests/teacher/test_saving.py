@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from pertinent.errors import ModelError, PertinentError
+from pertinent.errors import ConfigError, ModelError, PertinentError
 from pertinent.teacher.calibration import Calibration
-from pertinent.teacher.engines import OnnxEngine, TorchEngine
+from pertinent.teacher.engines import EngineName, OnnxEngine, TorchEngine
 from pertinent.teacher.precision import scoring_tokens
-from pertinent.teacher.saving import SETTINGS, Trained, load_network, load_teacher, save_ensemble, save_teacher
+from pertinent.teacher.saving import (
+    SETTINGS,
+    Trained,
+    combine_teachers,
+    load_network,
+    load_teacher,
+    save_ensemble,
+    save_teacher,
+)
 
 QUERIES = ["red sofa", "oak", "", "12 in lamp"]
 TEXTS = ["title: red velvet sofa", "title: oak table | color: green", "rug", ""]
@@ -123,6 +132,48 @@ def test_an_ensembles_probabilities_are_the_mean_of_its_members(
     )
 
 
+def test_teachers_trained_apart_are_combined_into_one(untrained: Callable[..., Trained], tmp_path: Path) -> None:
+    kinds = [("bert", "softmax"), ("llama", "corn")]
+    folders = [tmp_path / kind for kind, _ in kinds]
+    for (kind, head), folder in zip(kinds, folders, strict=True):
+        save_teacher(untrained(kind, head=head), folder, "")
+        np.save(folder / "token_vectors.npy", np.full((3, 2), len(kind), dtype=np.float16))
+    found = combine_teachers(folders, tmp_path / "both")
+    teacher = load_teacher(tmp_path / "both")
+    assert teacher.teacher_id == found
+    mean = sum(load_teacher(folder).score(QUERIES, TEXTS) for folder in folders) / 2
+    assert teacher.score(QUERIES, TEXTS) == pytest.approx(mean, abs=1e-6)
+    assert (np.load(tmp_path / "both" / "token_vectors.npy") == 4).all()
+    with pytest.raises(ConfigError, match=r"both: expected a folder that does not exist yet, found one"):
+        combine_teachers(folders, tmp_path / "both")
+    with pytest.raises(ModelError, match=r"both: expected a teacher of one model, found an ensemble"):
+        combine_teachers([folders[0], tmp_path / "both"], tmp_path / "three")
+    with pytest.raises(ConfigError, match=r"expected two teachers or more, found 1"):
+        combine_teachers(folders[:1], tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "both", "llama"]
+
+
+def test_teachers_on_unlike_scales_are_not_combined(untrained: Callable[..., Trained], tmp_path: Path) -> None:
+    folders = [tmp_path / str(n_grades) for n_grades in (3, 5)]
+    for n_grades, folder in zip((3, 5), folders, strict=True):
+        save_teacher(untrained(n_grades=n_grades), folder, "")
+    with pytest.raises(ModelError, match=r"expected members on one scale, found \[3, 5\] grades"):
+        combine_teachers(folders, tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+
+
+def test_the_networks_own_probabilities_are_those_without_calibration(
+    untrained: Callable[..., Trained], tmp_path: Path
+) -> None:
+    made = untrained()
+    save_teacher(replace(made, calibration=Calibration("softmax", 2.0, (0.5, 0.0, -0.5))), tmp_path, "")
+    teacher = load_teacher(tmp_path)
+    logits = TorchEngine(made.network, bfloat16=False).logits(made.pairs.encode(QUERIES, TEXTS).rows, 0)
+    expected = Calibration.none("softmax", 3).probabilities(logits)
+    assert teacher.uncalibrated().score(QUERIES, TEXTS) == pytest.approx(expected, abs=1e-5)
+    assert np.abs(teacher.score(QUERIES, TEXTS) - expected).max() > 0.05
+
+
 def test_members_on_unlike_scales_are_refused(untrained: Callable[..., Trained], tmp_path: Path) -> None:
     for k, n_grades in enumerate((3, 5)):
         save_teacher(untrained(n_grades=n_grades), tmp_path / f"member-{k}", "")
@@ -138,6 +189,49 @@ def test_an_ensemble_that_lost_a_member_is_refused(untrained: Callable[..., Trai
     shutil.rmtree(tmp_path / "member-1")
     with pytest.raises(ModelError, match=r"member-1: expected a teacher folder with teacher\.json, found none"):
         load_teacher(tmp_path)
+
+
+def test_changed_weights_are_refused_even_where_the_probe_does_not_read_them(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name][-1] += 1.0
+    save_file(weights, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"teacher: expected the saved weights, [0-9a-f]{12}, found others"):
+        load_teacher(saved)
+
+
+def test_another_calibration_is_another_teacher(saved: Path) -> None:
+    before = load_teacher(saved).teacher_id
+    settings_changed(saved, calibration=Calibration("softmax", 2.0, (0.0, 0.0, 0.0)).to_dict())
+    assert load_teacher(saved).teacher_id != before
+
+
+@pytest.mark.parametrize("name", ["pad_id", "weights", "max_tokens"])
+def test_a_setting_that_is_missing_is_named(saved: Path, name: str) -> None:
+    document = json.loads((saved / SETTINGS).read_text())
+    del document[name]
+    (saved / SETTINGS).write_text(json.dumps(document))
+    with pytest.raises(ModelError, match=rf"teacher\.json: expected .*, found no {name}"):
+        load_teacher(saved)
+
+
+def test_a_damaged_calibration_is_told_with_its_file(saved: Path) -> None:
+    settings_changed(saved, calibration={"kind": "softmax"})
+    with pytest.raises(ModelError, match=r"teacher\.json: calibration: expected kind, temperature and shifts"):
+        load_teacher(saved)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "onnx_int8"])
+def test_an_export_of_another_network_is_refused(
+    untrained: Callable[..., Trained], saved: Path, tmp_path: Path, engine: EngineName
+) -> None:
+    save_teacher(untrained(seed=2), tmp_path / "other", "")
+    for folder in (saved, tmp_path / "other"):
+        load_teacher(folder, engine=engine)
+    (file,) = (saved / "onnx").glob("*.onnx")
+    shutil.copyfile(tmp_path / "other" / "onnx" / file.name, file)
+    with pytest.raises(ModelError, match=rf"{file.name}: expected the export of this teacher's weights, found another"):
+        load_teacher(saved, engine=engine)
 
 
 def test_a_folder_that_is_no_teacher_is_refused(tmp_path: Path) -> None:
@@ -222,17 +316,6 @@ def test_a_new_teacher_in_a_folder_leaves_no_form_of_the_old_one(
     new = load_teacher(tmp_path).score(QUERIES, TEXTS)
     assert np.abs(new - old).max() > 0.1
     assert load_teacher(tmp_path, engine="onnx").score(QUERIES, TEXTS) == pytest.approx(new, abs=1e-4)
-
-
-def test_an_onnx_form_of_another_network_is_refused(
-    untrained: Callable[..., Trained], saved: Path, tmp_path: Path
-) -> None:
-    save_teacher(untrained(seed=2), tmp_path / "other", "")
-    load_teacher(tmp_path / "other", engine="onnx")
-    shutil.copytree(tmp_path / "other" / "onnx", saved / "onnx")
-    load_teacher(saved)
-    with pytest.raises(ModelError, match="the stored probe's logits are not reproduced"):
-        load_teacher(saved, engine="onnx")
 
 
 def test_a_batch_is_as_large_as_the_device_likes_where_none_is_told(

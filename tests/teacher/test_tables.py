@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from pertinent.errors import DataError
+from pertinent.teacher import tables
+from pertinent.teacher.model import Teacher
 from pertinent.teacher.saving import Trained, load_teacher, save_teacher
 from pertinent.teacher.tables import score_table
 
@@ -54,6 +57,61 @@ def test_items_are_read_from_the_text_stage_or_the_run_it_is_in(teacher: Path, t
     pairs = written(tmp_path, query=["oak"], item_id=["i7"])
     with pytest.raises(DataError, match=r"expected items of .*items\.parquet, found i7"):
         score_table(teacher, pairs, tmp_path / "scores.parquet", text=tmp_path / "run")
+
+
+def test_a_missing_value_is_told_with_its_row(teacher: Path, tmp_path: Path) -> None:
+    for column in ("query", "text"):
+        values: dict[str, list[str | None]] = {
+            "query": ["a", "b", "c"],
+            "text": ["a", "b", "c"],
+            column: ["a", "b", None],
+        }
+        with pytest.raises(DataError, match=rf"pairs\.parquet: expected a {column} in every row, found none in row 3"):
+            score_table(teacher, written(tmp_path, **values), tmp_path / "scores.parquet")
+
+
+def test_pairs_that_are_cut_are_counted(teacher: Path, tmp_path: Path) -> None:
+    pairs = written(tmp_path, query=["oak"] * 3, text=["oak", "easy " * 100, "easy " * 100])
+    counts = score_table(teacher, pairs, tmp_path / "scores.parquet")
+    assert (counts["distinct_pairs"], counts["pairs_cut"]) == (2, 1)
+
+
+def test_a_run_that_was_cut_off_goes_on_after_its_last_block(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "_BLOCK_PAIRS", 2)
+    pairs, out = written(tmp_path, query=[f"oak {k}" for k in range(5)], text=["rug"] * 5), tmp_path / "s.parquet"
+    score_table(teacher, pairs, tmp_path / "whole.parquet")
+    scored: list[int] = []
+    score = Teacher.score_counted
+
+    def cut_off(self: Teacher, queries: list[str], *rest: Any) -> Any:
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        scored.append(len(queries))
+        return score(self, queries, *rest)
+
+    monkeypatch.setattr(Teacher, "score_counted", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        score_table(teacher, pairs, out)
+    assert not out.exists()
+    scored.clear()
+    score_table(teacher, pairs, out)
+    assert scored == [1]
+    assert "continuing after 4 of 5 distinct pairs" in capsys.readouterr().err
+    assert pl.read_parquet(out).equals(pl.read_parquet(tmp_path / "whole.parquet"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.parquet", "s.parquet", "whole.parquet"]
+
+
+def test_blocks_of_other_pairs_are_not_taken(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "s.parquet"
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "write_parquet", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score_table(teacher, written(tmp_path, query=["red"], text=["rug"]), out)
+    score_table(teacher, written(tmp_path, query=["oak"], text=["sofa"]), out)
+    found = pl.read_parquet(out).select("p_1", "p_2", "p_3").to_numpy()
+    assert found == pytest.approx(load_teacher(teacher).score(["oak"], ["sofa"]), abs=1e-6)
 
 
 def test_a_table_that_cannot_be_scored_is_a_data_error(teacher: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_an_ensemble_is_told_by_the_figures_of_its_mean_beside_its_members(
     assert told["all"] == ["12", *(f"{figures[name]:.3f}" for name in names[1:])]
     for k, one in enumerate(summaries):
         own = one["calibration_error"]["all"]
-        expected = [own["ece_after" if name == "ece" else name] for name in names[1:]]
+        expected = [own[name] for name in names[1:]]
         assert told[f"{k} (seed {3 + k})"] == ["12", *(f"{value:.3f}" for value in expected)]
 
 

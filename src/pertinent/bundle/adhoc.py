@@ -11,17 +11,24 @@ from pertinent.bundle.scorer import Scorer
 from pertinent.features.assemble import text_features
 from pertinent.features.lexical import FIELDS, LexicalItems
 
+Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
 
 def score_texts(scorer: Scorer, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Grade probabilities of texts: (C, n) float32, each row summing to 1.
+    """Grade probabilities of texts: (C, n) float32, each row summing to 1; read as `text_inputs` says."""
+    if not texts:
+        return np.zeros((0, scorer.scale.n_grades), dtype=np.float32)
+    return scorer.run(*text_inputs(scorer, query, texts))
+
+
+def text_inputs(scorer: Scorer, query: str, texts: Sequence[str]) -> Inputs:
+    """The network's inputs for C texts, as `Scorer.inputs`: query (1, d), items (C, d), features (C, F), all float32.
 
     A text is read as an item with that title and no body. Its terms are counted against the bundle's frozen
     statistics, so the same text scores the same as a stored item of that
     text and title, but for features from tables: these have their defaults.
     """
-    if not texts:
-        return np.zeros((0, scorer.scale.n_grades), dtype=np.float32)
     fields = {field: list(texts) if field == "title" else [""] * len(texts) for field in FIELDS}
     items = LexicalItems.of(fields, scorer.statistics)
     features = text_features(query, items, scorer.statistics, scorer.sides)
-    return scorer.run(scorer.encoder.encode([query]), scorer.encoder.encode(texts), features)
+    return scorer.encoder.encode([query]), scorer.encoder.encode(texts), features

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.errors import ModelError
-from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems
+from pertinent.features.corpus import FIELDS, CorpusStatistics, GramIndex, LexicalItems
 from pertinent.features.ragged import Ragged
 from pertinent.files import read_json, sha256_of_file, write_json
 
-FORMAT = 2
+FORMAT = 3
 DESCRIPTION = "bundle.json"
 
 
@@ -88,8 +88,10 @@ def write_statistics(folder: Path, statistics: CorpusStatistics) -> None:
     """Write terms.json and idf.npz."""
     ordered = sorted(statistics.terms, key=statistics.terms.__getitem__)
     lengths = dict(statistics.mean_length)
+    grams = {"numbers": statistics.numbers, "grams.hashes": statistics.grams.hashes}
+    grams |= {"grams.values": statistics.grams.terms.values, "grams.starts": statistics.grams.terms.starts}
     write_json(folder / "terms.json", {"terms": ordered, "mean_length": lengths, "n_items": statistics.n_items})
-    _save_arrays(folder / "idf.npz", {field: statistics.idf[field] for field in FIELDS})
+    _save_arrays(folder / "idf.npz", {**grams, **{field: statistics.idf[field] for field in FIELDS}})
 
 
 def read_statistics(folder: Path) -> CorpusStatistics:
@@ -97,8 +99,10 @@ def read_statistics(folder: Path) -> CorpusStatistics:
     document = read_json(folder / "terms.json")
     with np.load(folder / "idf.npz", allow_pickle=False) as arrays:
         idf = {field: arrays[field] for field in FIELDS}
+        grams = GramIndex(arrays["grams.hashes"], Ragged(arrays["grams.values"], arrays["grams.starts"]))
+        numbers = arrays["numbers"]
     terms = {term: i for i, term in enumerate(document["terms"])}
-    return CorpusStatistics(terms, idf, document["mean_length"], document["n_items"])
+    return CorpusStatistics(terms, idf, document["mean_length"], document["n_items"], numbers, grams)
 
 
 def write_items(folder: Path, ids: list[str], vectors: NDArray[np.float32], lexical: LexicalItems) -> None:
@@ -108,7 +112,8 @@ def write_items(folder: Path, ids: list[str], vectors: NDArray[np.float32], lexi
     np.save(folder / "items" / "vectors.npy", vectors, allow_pickle=False)
     arrays: dict[str, NDArray[Any]] = {}
     for field in FIELDS:
-        for name, ragged in (("terms", lexical.terms[field]), ("trigrams", lexical.trigrams[field])):
+        arrays[f"{field}.n_grams"] = lexical.n_grams[field]
+        for name, ragged in (("terms", lexical.terms[field]), ("rare_grams", lexical.rare_grams[field])):
             arrays[f"{field}.{name}.values"] = ragged.values
             arrays[f"{field}.{name}.starts"] = ragged.starts
     _save_arrays(folder / "items" / "terms.npz", arrays)
@@ -123,9 +128,10 @@ def read_items(folder: Path) -> tuple[list[str], NDArray[np.float32], LexicalIte
             name: {
                 field: Ragged(arrays[f"{field}.{name}.values"], arrays[f"{field}.{name}.starts"]) for field in FIELDS
             }
-            for name in ("terms", "trigrams")
+            for name in ("terms", "rare_grams")
         }
-    return ids, vectors, LexicalItems(ragged["terms"], ragged["trigrams"])
+        n_grams = {field: arrays[f"{field}.n_grams"] for field in FIELDS}
+    return ids, vectors, LexicalItems(ragged["terms"], n_grams, ragged["rare_grams"])
 
 
 def _save_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:

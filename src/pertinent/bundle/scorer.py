@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pertinent.bundle.format import bundle_folder, read_description, read_items, read_statistics
+from pertinent.bundle.rows import ItemRows
 from pertinent.bundle.sides import read_sides
 from pertinent.errors import DataError, ModelError
 from pertinent.features.assemble import all_specs, pair_features
@@ -57,6 +58,18 @@ class Scorer:
         """The network's inputs for stored items by row: query (1, d), items (C, d), features (C, F), all float32."""
         features = pair_features(query, self.lexical.take(rows), rows, self.statistics, self.sides)
         return self.encoder.encode([query]), np.asarray(self.item_vectors[rows]), features
+
+    def items_at(self, rows: NDArray[np.int64]) -> ItemRows:
+        """Stored items as rows of their own, to be kept or changed elsewhere."""
+        sides = tuple(side.with_values(side.values(rows)) for side in self.sides)
+        return ItemRows(np.asarray(self.item_vectors[rows]), self.lexical.take(rows), sides)
+
+    def inputs_of(
+        self, query: str, items: ItemRows
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """`inputs` for items that lie elsewhere."""
+        features = pair_features(query, items.lexical, np.arange(len(items)), self.statistics, items.sides)
+        return self.encoder.encode([query]), items.vectors, features
 
     def run(
         self, query: NDArray[np.float32], items: NDArray[np.float32], features: NDArray[np.float32]

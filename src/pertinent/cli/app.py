@@ -54,11 +54,13 @@ def _root(
 def main() -> None:
     """Entry point of the console script."""
     from pertinent.cli import (  # noqa: F401  each registers its command
+        audit,
         caption,
         doctor,
         evaluate,
         importing,
         init,
+        items,
         label,
         links,
         mine,
@@ -86,7 +88,7 @@ def main() -> None:
 
 
 def _stopped() -> NoReturn:
-    resumes = (["run"], ["caption"], ["links"], ["mine"], ["label"])
+    resumes = (["run"], ["caption"], ["links"], ["mine"], ["label"], ["items"])
     continues = "; the same command continues from here" if sys.argv[1:2] in resumes else ""
     sys.stderr.write(f"\npertinent: stopped{continues}\n")
     sys.exit(_INTERRUPTED)

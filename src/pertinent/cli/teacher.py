@@ -1,4 +1,4 @@
-"""`pertinent teacher train|score|compare`: the teacher alone."""
+"""`pertinent teacher train|score|combine|compare`: the teacher alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def score(
     text: Annotated[Path | None, typer.Option(help="text folder or run folder that has the items' texts")] = None,
     out: Annotated[Path | None, typer.Option(help="Parquet to write (default: PAIRS with .teacher.parquet)")] = None,
     engine: Annotated[
-        str, typer.Option(help="torch, or on a CPU onnx (float32) or onnx_int8 (8-bit integers)")
+        str, typer.Option(help="torch, torch_compile, or on a CPU onnx (float32) or onnx_int8 (8-bit integers)")
     ] = "torch",
 ) -> None:
     """Grade probabilities of pairs: identical pairs once, batches of like length."""
@@ -57,9 +57,23 @@ def score(
     engines: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
     if engine not in engines:
         raise ConfigError(f"--engine: expected one of {', '.join(engines)}, found {engine}")
-    model = folder / "teacher" if (folder / "teacher" / "teacher.json").is_file() else folder
+    model = _teacher_folder(folder)
     target = out or pairs.with_name(f"{pairs.stem}.teacher.parquet")
     emit(score_table(model, pairs, target, text=text, engine=engines[engine]))
+
+
+@teacher.command()
+def combine(
+    out: Annotated[Path, typer.Argument(help="folder to write; it must not exist")],
+    teachers: Annotated[list[Path], typer.Argument(help="two or more teacher folders, or run folders")],
+) -> None:
+    """Make one teacher of several, whose probabilities are the mean of theirs."""
+    from pertinent.pipeline.run import training_stack
+
+    with training_stack():
+        from pertinent.teacher.saving import combine_teachers
+
+    emit({"teacher": str(out), "teacher_id": combine_teachers([_teacher_folder(folder) for folder in teachers], out)})
 
 
 @teacher.command()
@@ -85,3 +99,7 @@ def compare(
         emit(found)
     if found["failed"]:
         raise ModelError("teacher compare: " + "; ".join(f"{name}: {said}" for name, said in found["failed"].items()))
+
+
+def _teacher_folder(folder: Path) -> Path:
+    return folder / "teacher" if (folder / "teacher" / "teacher.json").is_file() else folder

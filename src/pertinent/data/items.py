@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import polars as pl
 from pertinent.data import values
 from pertinent.data.folder import ITEM_TEXTS
 from pertinent.data.sieve import Sieve
-from pertinent.data.source import Source, as_json
+from pertinent.data.source import Source, Table, as_json
 
 BOARDS = pl.List(pl.Struct({"title": pl.String, "count": pl.Int64}))
 ENGAGED_QUERIES = pl.List(pl.Struct({"query": pl.String, "weight": pl.Float64}))
@@ -21,7 +22,14 @@ def clean_items(source: Source) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, i
 
     Of several rows with one item_id the first is kept; those with other content than it are quarantined.
     """
-    sieve = Sieve(source.items)
+    return clean_item_table(source.items, source.attributes, source.languages)
+
+
+def clean_item_table(
+    table: Table, attributes: tuple[str, ...], languages: tuple[str, ...] = (), lists: Collection[str] | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, int]]:
+    """`clean_items` of a table alone. lists: the attributes that are lists of texts; None: as their values tell."""
+    sieve = Sieve(table)
     _clean_ids(sieve)
     duplicates = _drop_duplicates(sieve)
     present = sieve.frame.columns
@@ -31,10 +39,11 @@ def clean_items(source: Source) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, i
     _spread_numeric(sieve)
     _clean_numbers(sieve)
     _clean_embedding(sieve)
-    for name in source.attributes:
-        sieve.frame = sieve.frame.with_columns(_attribute(sieve.frame, name, source.items.list_separator))
-    frame = fill_language(sieve.frame, source.languages, always=False)
-    return _canonical(frame, source.attributes), sieve.quarantined, {"duplicate_items": duplicates}
+    for name in attributes:
+        listed = _is_listed(sieve.frame, name) if lists is None else name in lists
+        sieve.frame = sieve.frame.with_columns(_attribute(sieve.frame, name, table.list_separator, listed))
+    frame = fill_language(sieve.frame, languages, always=False)
+    return _canonical(frame, attributes), sieve.quarantined, {"duplicate_items": duplicates}
 
 
 def fill_language(frame: pl.DataFrame, languages: tuple[str, ...], always: bool) -> pl.DataFrame:
@@ -144,11 +153,15 @@ def _clean_embedding(sieve: Sieve) -> None:
     sieve.reject(~finite, "embedding must have finite numbers only")
 
 
-def _attribute(frame: pl.DataFrame, name: str, separator: str) -> pl.Series:
-    """An attribute as list[str] where every value is a list, else as text."""
+def _is_listed(frame: pl.DataFrame, name: str) -> bool:
+    """Whether every value of an attribute is a list."""
     dtype = frame.schema[name]
     given = [value for value in frame[name].to_list() if value is not None]
-    listed = isinstance(dtype, pl.List) or (dtype == pl.String and bool(given) and all(map(_is_json_list, given)))
+    return isinstance(dtype, pl.List) or (dtype == pl.String and bool(given) and all(map(_is_json_list, given)))
+
+
+def _attribute(frame: pl.DataFrame, name: str, separator: str, listed: bool) -> pl.Series:
+    """An attribute as list[str], or as text."""
     if not listed:
         return frame.select(values.text(frame, name)).to_series()
     parse = values.text_list(separator)

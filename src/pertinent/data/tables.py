@@ -11,7 +11,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,9 +244,14 @@ def _read_jsonl(path: Path, text: str) -> RawTable:
             rows.append(row)
         else:
             broken.append((path.name, line, f"row must be a JSON object, got {type(row).__name__}", as_json(row)))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    frame = pl.DataFrame([pl.Series(n, [_plain(row.get(n)) for row in rows], dtype=pl.String) for n in names])
+    frame = frame_of(rows)
     return _raw(path, lines, frame, broken)
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """JSON objects as a frame of text, a column a key: a nested value as JSON text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pl.DataFrame([pl.Series(n, [_plain(row.get(n)) for row in rows], dtype=pl.String) for n in names])
 
 
 def _plain(value: Any) -> str | None:

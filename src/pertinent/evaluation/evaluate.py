@@ -80,7 +80,7 @@ def evaluate(
         ignored), the slice columns, and for each system NAME a column NAME (float score, higher is better), and
         where it gives them NAME.p_1 .. NAME.p_n and NAME.grade (see ``systems.read_system``).
     Grades of a system without probabilities come from a monotone map fitted on the dev rows; without dev rows its
-    accuracy, qwk, within_1 and ece are null. method: of the 95% intervals; resamples: of queries, for the bootstrap;
+    figures of grades (accuracy, qwk, ece and so on) are null. method: of the 95% intervals; resamples: of queries, for the bootstrap;
     0 leaves intervals null. An undefined figure is null, with a line in notes where its cause is not plain. Raises
     DataError if a column is absent, a pair is repeated, a grade is off the scale, a score is not finite or there is no
     test row.
@@ -161,7 +161,9 @@ def read_held_out(
     for name in systems:
         system = read_system(test, name, scale)
         if not system.own_probs and dev.height == 0:
-            notes.append(f"{name}: no dev rows to fit grades on, so accuracy, qwk, within_1 and ece are null")
+            notes.append(
+                f"{name}: no dev rows to fit grades on, so accuracy, qwk, ece and all other figures of grades are null"
+            )
         elif not system.own_probs:
             dev_scores = read_system(dev, name, scale).scores
             maps[name] = MonotoneMap.fit(dev_scores, dev["grade"].to_numpy(), scale.n_grades)

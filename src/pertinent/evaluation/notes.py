@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pertinent.evaluation.metrics import Judgments
+from pertinent.evaluation.metrics import Judgments, relevant_grade
 from pertinent.evaluation.systems import Scored
 
 MIN_QUERIES = 20  # a slice with fewer gets no interval: its percentiles would be too narrow to be honest
@@ -38,6 +38,11 @@ def notes_of(judgments: Judgments, systems: Sequence[Scored]) -> list[str]:
         for k in range(1, judgments.n_grades)
         if grades_seen[-1] < k or grades_seen[0] >= k
     ]
+    relevant = relevant_grade(judgments.n_grades)
+    if grades_seen[-1] < relevant:
+        notes.append(f"mrr@10, map and recall@20: null, no test pair is L{relevant + 1} or above")
+    empty = [f"auprc_{k + 1}+" for k in range(1, judgments.n_grades) if grades_seen[-1] < k]
+    notes += [f"{', '.join(empty)}: null, no test pair is of such a grade"] if empty else []
     if judgments.n_queries < 2:
         notes.append("intervals: null, there is only one test query")
     elif judgments.n_queries < MIN_QUERIES:

@@ -73,7 +73,7 @@ def slice_rows(
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """The rows of each value of ``column``, values in sorted order, and notes on what was left out.
 
-    A null value is the slice "(missing)". Of more than ``max_values`` values the ones with most pairs are kept. By
+    A null or blank value is the slice "(missing)". Of more than ``max_values`` values the ones with most pairs are kept. By
     ``grade`` each slice has one grade: accuracy and log loss tell something there, an order does not and is undefined.
     Raises DataError if the column is absent or holds lists or structs.
     """
@@ -81,7 +81,9 @@ def slice_rows(
         raise DataError(f"slice column {column}: no such column; found {', '.join(scores.columns)}")
     if scores.schema[column].is_nested():
         raise DataError(f"slice column {column}: expected one value a row, found {scores.schema[column]}")
-    labels = scores[column].cast(pl.String).fill_null(MISSING).rename("value")
+    text = pl.col("value")
+    named = pl.when(text.str.strip_chars() == "").then(None).otherwise(text).fill_null(MISSING)
+    labels = scores.select(pl.col(column).cast(pl.String).alias("value")).select(named.alias("value"))["value"]
     if column == "grade":
         labels = pl.Series("value", [f"L{grade + 1}" for grade in scores["grade"]], dtype=pl.String)
     groups = (

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from pertinent.features.ragged import Ragged
 
 MAX_TOKENS = 96  # of a query or an item text
-_BLOCK_ROWS = 8192  # texts whose token vectors are gathered at a time
+_BLOCK_ROWS = 8192  # texts tokenised, and texts whose token vectors are gathered, at a time
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,11 @@ class StaticEncoder:
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     """Token ids without special tokens, cut at MAX_TOKENS."""
-    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return Ragged.of([encoding.ids[:MAX_TOKENS] for encoding in encodings])
+    rows: list[NDArray[np.int32]] = []
+    for start in range(0, len(texts), _BLOCK_ROWS):  # an encoding holds far more than its ids
+        encodings = tokenizer.encode_batch(list(texts[start : start + _BLOCK_ROWS]), add_special_tokens=False)
+        rows += [np.array(encoding.ids[:MAX_TOKENS], dtype=np.int32) for encoding in encodings]
+    return Ragged.of(rows)
 
 
 def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

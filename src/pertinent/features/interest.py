@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError
-from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
+from pertinent.features.lexical import CorpusStatistics
 from pertinent.features.side import Interest
-from pertinent.features.terms import terms_of
+from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED
 
 MAX_CATEGORIES = 64  # the commonest; a table row a term has as many numbers
@@ -61,7 +61,7 @@ def learn_interest(
         prior = totals / totals.sum()
         table = (sums + _STRENGTH * prior) / (sums.sum(axis=1, keepdims=True) + _STRENGTH)
         priors[version], rows[version], tables[version] = prior.astype(np.float32), row_of, table.astype(np.float32)
-    return Interest(category_of, priors, rows, tables)
+    return Interest(category_of, priors, rows, tables, tuple(names), column)
 
 
 def _spread(
@@ -69,7 +69,7 @@ def _spread(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int8]]:
     """One entry for each distinct known term of each row: its id, the row's weight, category and fold."""
     ids_of = {
-        query: [i for i in statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])) if i >= 0]
+        query: [i for i in statistics.ids(dict.fromkeys(query_terms(query))) if i >= 0]
         for query in kept["query"].unique()
     }
     per_row = [ids_of[query] for query in kept["query"]]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
+from pertinent.features.corpus import FIELDS, UNKNOWN, WORD_BITS, CorpusStatistics, LexicalItems
 from pertinent.features.declare import FeatureSpec, Kind
+from pertinent.features.matching import AskedTerms, Matches
 from pertinent.features.ragged import Ragged
-from pertinent.features.terms import is_number, is_unit, terms_of, trigrams_of
+from pertinent.features.terms import MAX_QUERY_TERMS, is_unit
+
+__all__ = [
+    "FEATURE_NAMES",
+    "FIELDS",
+    "MAX_QUERY_TERMS",
+    "CorpusStatistics",
+    "LexicalItems",
+    "bm25_scores",
+    "feature_specs",
+    "lexical_features",
+]
 
 K1, B = 1.2, 0.75  # of BM25; Robertson and Zaragoza 2009, section 3.2
-FIELDS = ("title", "body")
-MAX_QUERY_TERMS = 64
-UNKNOWN = -1  # a query term that no item of the corpus has
 
 _PER_FIELD = (
     "bm25",  # BM25, Lucene's idf
@@ -55,110 +61,44 @@ def feature_specs() -> tuple[FeatureSpec, ...]:
 FEATURE_NAMES = tuple(spec.name for spec in feature_specs())
 
 
-@dataclass(frozen=True)
-class CorpusStatistics:
-    """Frozen when the student is trained, and served unchanged, so that a feature never drifts with the index.
-
-    terms: term -> id. idf: field -> (n_terms,) float64. mean_length: field -> terms. n_items: items counted.
-    """
-
-    terms: Mapping[str, int]
-    idf: Mapping[str, NDArray[np.float64]]
-    mean_length: Mapping[str, float]
-    n_items: int
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Iterable[Sequence[str]]]) -> CorpusStatistics:
-        """Count a corpus. fields: field -> the terms of each item, the same items in the same order."""
-        lists = {field: list(rows) for field, rows in fields.items()}
-        terms = {term: i for i, term in enumerate(sorted({t for rows in lists.values() for row in rows for t in row}))}
-        n_items = len(next(iter(lists.values())))
-        idf, mean_length = {}, {}
-        for field, rows in lists.items():
-            frequency = np.zeros(len(terms))
-            for row in rows:
-                frequency[[terms[term] for term in set(row)]] += 1
-            # Lucene's idf: positive for every term.
-            idf[field] = np.log1p((n_items - frequency + 0.5) / (frequency + 0.5))
-            mean_length[field] = float(np.mean([len(row) for row in rows])) or 1.0
-        return cls(terms, idf, mean_length, n_items)
-
-    @cached_property
-    def is_number(self) -> NDArray[np.bool_]:
-        """(n_terms + 1,) bool: by term id; the last, which UNKNOWN points to, is False."""
-        return np.array([*map(is_number, self.terms), False], dtype=bool)
-
-    def ids(self, terms: Iterable[str]) -> list[int]:
-        """Ids of terms; UNKNOWN for one that the corpus does not have."""
-        return [self.terms.get(term, UNKNOWN) for term in terms]
-
-
-@dataclass(frozen=True)
-class LexicalItems:
-    """The terms (in order) and character trigrams of each item's fields: what a store keeps for these features."""
-
-    terms: Mapping[str, Ragged]
-    trigrams: Mapping[str, Ragged]
-
-    @classmethod
-    def of(cls, texts: Mapping[str, Sequence[str]], statistics: CorpusStatistics) -> LexicalItems:
-        """From field -> the text of each item."""
-        terms, trigrams = {}, {}
-        for field in FIELDS:
-            rows = [terms_of(text) for text in texts[field]]
-            # A term outside the statistics keeps its place, so that lengths and positions are true.
-            terms[field] = Ragged.of([statistics.ids(row) for row in rows])
-            trigrams[field] = Ragged.of([trigrams_of(row) for row in rows])
-        return cls(terms, trigrams)
-
-    def take(self, rows: NDArray[np.int64]) -> LexicalItems:
-        """The items at these positions."""
-        return LexicalItems(
-            {field: ragged.take(rows) for field, ragged in self.terms.items()},
-            {field: ragged.take(rows) for field, ragged in self.trigrams.items()},
-        )
-
-
 def lexical_features(query: str, items: LexicalItems, statistics: CorpusStatistics) -> NDArray[np.float32]:
     """Features of one query against C items: (C, F) float32, columns in the order of FEATURE_NAMES.
 
     An empty query or an empty field gives 0 everywhere but in lengths, "numbers" and "measures" (1: nothing is missing).
+    An item's features do not depend on the other items, to the last bit.
     """
-    terms = terms_of(query)[:MAX_QUERY_TERMS]
-    ids = np.array(statistics.ids(terms), dtype=np.int32)
-    grams = trigrams_of(terms)
-    n_items = len(items.terms[FIELDS[0]])
-    numbers = np.array([is_number(term) for term in terms], dtype=bool)
-    columns: list[NDArray[np.float64]] = []
-    found_anywhere = np.zeros((ids.size, n_items), dtype=bool)
-    grams_anywhere = np.zeros(n_items)
-    for field in FIELDS:
-        idf = _idf(ids, statistics, field)
-        counts, matches = _term_counts(ids, items.terms[field])
-        found = counts > 0
-        found_anywhere |= found
-        shared = _shared(grams, items.trigrams[field])
-        grams_anywhere = np.maximum(grams_anywhere, shared)
-        lengths = items.terms[field].lengths
-        columns += [
-            _bm25(counts, idf, lengths / statistics.mean_length[field]),
-            _share(found, np.ones(ids.size)),
-            _share(found, idf),
-            found[int(np.argmax(idf))].astype(float) if ids.size else np.zeros(n_items),
-            *_order(matches, items.terms[field]),
-            _proximity(matches, items.terms[field]),
-            _first_position(matches, items.terms[field]),
-            shared / max(grams.size, 1),
-            shared / np.maximum(grams.size + items.trigrams[field].lengths - shared, 1),
-            _share(found[numbers], np.ones(int(numbers.sum()))) if numbers.any() else np.ones(n_items),
-            *_measures(terms, matches, items.terms[field], statistics),
-            np.log1p(lengths),
-        ]
-    idf = np.maximum.reduce([_idf(ids, statistics, field) for field in FIELDS]) if ids.size else np.zeros(0)
-    columns += [_share(found_anywhere, np.ones(ids.size)), _share(found_anywhere, idf)]
-    columns.append(grams_anywhere / max(grams.size, 1))
-    columns += [np.full(n_items, value) for value in _query_values(ids, idf, numbers)]
-    return np.stack(columns, axis=1).astype(np.float32)
+    asked = AskedTerms.of(query, statistics)
+    n_items = len(items)
+    texts = Ragged.joined([items.terms[field] for field in FIELDS])
+    shape = (len(FIELDS), n_items)
+    columns = np.empty((len(FEATURE_NAMES), n_items), dtype=np.float32)
+    per_field = columns[: len(FIELDS) * len(_PER_FIELD)].reshape(len(FIELDS), len(_PER_FIELD), n_items)
+    counts, values = _match_features(asked, texts, statistics, shape)
+    found = counts > 0
+    lengths = texts.lengths.reshape(shape)
+    relative = lengths / np.array([[statistics.mean_length[field]] for field in FIELDS])
+    shared, anywhere = _shared_grams(asked.grams, texts, items, statistics)
+    n_grams = np.stack([items.n_grams[field] for field in FIELDS])
+    n_numbers = int(asked.numbers.sum())
+    values |= {
+        "bm25": _bm25(counts, asked.idf.T[:, :, None], relative),
+        "matched": _counted(found) / max(asked.ids.size, 1),
+        "matched_idf": _idf_share(found, asked.idf),
+        "matched_max_idf": _of_rarest(found, asked.idf),
+        "trigram_query": shared / max(asked.grams.size, 1),
+        "trigram_jaccard": shared / np.maximum(asked.grams.size + n_grams - shared, 1),
+        "numbers": _counted(found[asked.numbers]) / n_numbers if n_numbers else np.ones(shape),
+        "log_length": np.log1p(lengths),
+    }
+    for k, name in enumerate(_PER_FIELD):
+        per_field[:, k] = values[name]
+    in_either = np.logical_or.reduce(found, axis=1, keepdims=True)
+    idf = asked.idf.max(axis=0, keepdims=True)
+    columns[-len(_QUERY) - 3] = _counted(in_either)[0] / max(asked.ids.size, 1)
+    columns[-len(_QUERY) - 2] = _idf_share(in_either, idf)[0]
+    columns[-len(_QUERY) - 1] = anywhere / max(asked.grams.size, 1)
+    columns[-len(_QUERY) :] = np.array(_query_values(asked.ids, idf[0], asked.numbers))[:, None]
+    return np.ascontiguousarray(columns.T)
 
 
 def bm25_scores(query: str, items: LexicalItems, statistics: CorpusStatistics, field: str) -> NDArray[np.float64]:
@@ -168,100 +108,109 @@ def bm25_scores(query: str, items: LexicalItems, statistics: CorpusStatistics, f
     Source: Robertson and Zaragoza 2009, section 3.2, with Lucene's idf. Oracle: bm25s, method "lucene", which
     leaves out the constant k1 + 1 (tests/).
     """
-    ids = np.array(statistics.ids(terms_of(query)[:MAX_QUERY_TERMS]), dtype=np.int32)
-    counts, _ = _term_counts(ids, items.terms[field])
-    lengths = items.terms[field].lengths / statistics.mean_length[field]
-    return _bm25(counts, _idf(ids, statistics, field), lengths)
+    asked = AskedTerms.of(query, statistics)
+    terms = items.terms[field]
+    counts = Matches.of(asked, terms, len(statistics.terms)).counts(asked)
+    return _bm25(counts, asked.idf[FIELDS.index(field)][:, None], terms.lengths / statistics.mean_length[field])
 
 
-def _idf(ids: NDArray[np.int32], statistics: CorpusStatistics, field: str) -> NDArray[np.float64]:
-    # A term that no item has is as rare as can be.
-    idf = np.full(ids.size, np.log1p((statistics.n_items + 0.5) / 0.5))
-    known = ids != UNKNOWN
-    idf[known] = statistics.idf[field][ids[known]]
-    return idf
+def _match_features(
+    query: AskedTerms, texts: Ragged, statistics: CorpusStatistics, shape: tuple[int, int]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """Counts (Q, fields, C), and what the places of matches tell, each (fields, C)."""
+    matches = Matches.of(query, texts, len(statistics.terms))
+    counts = matches.counts(query)
+    n_terms = query.slots.size
+    if n_terms > 1:
+        adjacent = matches.adjacent(query)
+        ordered, phrase = adjacent.sum(axis=0) / (n_terms - 1), matches.phrase(query)
+        measures, other = _measures(query, matches, adjacent, texts, statistics)
+    else:
+        phrase = np.logical_or.reduce(counts > 0, axis=0)
+        ordered = phrase.astype(np.float64)
+        measures, other = np.ones(len(texts)), np.zeros(len(texts))
+    values = {"ordered": ordered, "phrase": phrase.astype(np.float64), "measures": measures, "other_measure": other}
+    values |= {"proximity": _proximity(matches), "position": _first_position(matches)}
+    return counts.reshape(n_terms, *shape), {name: value.reshape(shape) for name, value in values.items()}
 
 
-def _term_counts(ids: NDArray[np.int32], field: Ragged) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How often each query term stands in each item, (Q, C), and where, (Q, total)."""
-    matches = (field.values[None, :] == ids[:, None]) & (ids[:, None] != UNKNOWN)
-    return field.sums(matches.astype(np.float64)), matches
+def _bm25(counts: NDArray[np.int64], idf: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """counts: (Q, ...); idf: (Q, ..., 1); lengths: (...), each over the field's mean."""
+    return _summed(idf * (counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths))))
 
 
-def _bm25(counts: NDArray[np.float64], idf: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    saturation = counts * (K1 + 1) / (counts + K1 * (1 - B + B * lengths))
-    return np.asarray(idf @ saturation, dtype=np.float64)
+def _summed(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the first axis, term after term: the last bits of any other sum depend on how many items there are."""
+    return np.cumsum(terms, axis=0)[-1] if terms.shape[0] else np.zeros(terms.shape[1:])
 
 
-def _share(found: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = weights.sum()
-    return np.asarray(weights @ found / total if total > 0 else np.zeros(found.shape[1]), dtype=np.float64)
+def _counted(found: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.asarray(found.sum(axis=0), dtype=np.int64)
 
 
-def _shared(grams: NDArray[np.int32], field: Ragged) -> NDArray[np.float64]:
-    if not grams.size:
-        return np.zeros(len(field))
-    places = np.minimum(np.searchsorted(grams, field.values), grams.size - 1)
-    return field.sums((grams[places] == field.values).astype(np.float64))
+def _idf_share(found: NDArray[np.bool_], idf: NDArray[np.float64]) -> NDArray[np.float64]:
+    """found: (Q, fields, C); idf: (fields, Q) -> (fields, C)."""
+    total = _summed(idf.T)[:, None]
+    return _summed(found * idf.T[:, :, None]) / np.where(total > 0, total, 1.0)
 
 
-def _order(matches: NDArray[np.bool_], field: Ragged) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Share of adjacent query terms found adjacent and in order; and whether the whole query is a phrase."""
-    n_terms, total = matches.shape
-    n_items = len(field)
-    if n_terms == 0 or total == 0:
-        return np.zeros(n_items), np.zeros(n_items)
-    last = np.zeros(total, dtype=bool)
-    ends = field.starts[1:][field.lengths > 0] - 1
-    last[ends] = True
-    run = matches[0]
-    pairs = np.zeros(n_items)
-    for i in range(1, n_terms):
-        # run[p]: terms 0..i stand at consecutive places that end at p, all within one item.
-        previous_run = np.concatenate([[False], (run & ~last)[:-1]])
-        previous = np.concatenate([[False], (matches[i - 1] & ~last)[:-1]])
-        pairs += field.sums((previous & matches[i]).astype(np.float64)) > 0
-        run = previous_run & matches[i]
-    phrase = (field.sums(run.astype(np.float64)) > 0).astype(np.float64)
-    return (pairs / (n_terms - 1) if n_terms > 1 else phrase), phrase
+def _of_rarest(found: NDArray[np.bool_], idf: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not idf.shape[1]:
+        return np.zeros(found.shape[1:])
+    return np.stack([found[rarest, k] for k, rarest in enumerate(idf.argmax(axis=1))]).astype(np.float64)
 
 
-def _proximity(matches: NDArray[np.bool_], field: Ragged) -> NDArray[np.float64]:
-    places = np.flatnonzero(matches.any(axis=0))
-    items = np.searchsorted(field.starts, places, side="right") - 1
+def _shared_grams(
+    grams: NDArray[np.int32], texts: Ragged, items: LexicalItems, statistics: CorpusStatistics
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the query's trigrams, how many each field of each item has, (fields, C), and the most of any one field, (C,)."""
+    shared = np.zeros(len(texts), dtype=np.int64)
+    filled = np.flatnonzero(texts.lengths)
+    rare = Ragged.joined([items.rare_grams[field] for field in FIELDS])
+    owners = np.repeat(np.arange(len(texts)), rare.lengths)
+    for start in range(0, grams.size, WORD_BITS):
+        part = grams[start : start + WORD_BITS]
+        held = np.zeros(len(texts), dtype=np.uint64)
+        with statistics.gram_masks(part) as masks:
+            if filled.size:
+                held[filled] = np.bitwise_or.reduceat(masks[texts.values], texts.starts[filled])
+        if rare.values.size:
+            places = np.minimum(np.searchsorted(part, rare.values), part.size - 1)
+            there = part[places] == rare.values
+            np.bitwise_or.at(held, owners[there], np.uint64(1) << places[there].astype(np.uint64))
+        shared += np.bitwise_count(held)
+    by_field = shared.reshape(len(FIELDS), -1)
+    return by_field, by_field.max(axis=0)
+
+
+def _proximity(matches: Matches) -> NDArray[np.float64]:
     # The two nearest different terms have no third between them, so neighbours among the matches are enough.
-    near = (items[1:] == items[:-1]) & (field.values[places[1:]] != field.values[places[:-1]])
-    result = np.zeros(len(field))
-    np.maximum.at(result, items[1:][near], 1.0 / np.diff(places)[near])
+    near = np.flatnonzero(matches.same & (matches.slots[1:] != matches.slots[:-1]))
+    result = np.zeros(matches.n_texts)
+    np.maximum.at(result, matches.texts[near], 1.0 / (matches.places[near + 1] - matches.places[near]))
     return result
 
 
 def _measures(
-    terms: Sequence[str], matches: NDArray[np.bool_], field: Ragged, statistics: CorpusStatistics
+    query: AskedTerms, matches: Matches, adjacent: NDArray[np.bool_], texts: Ragged, statistics: CorpusStatistics
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the query's measures: the share that stands in the field, and the share whose unit only follows other numbers."""
-    n_items, total = len(field), field.values.size
-    wanted = [i for i in range(1, len(terms)) if is_number(terms[i - 1]) and is_unit(terms[i])]
-    found, other = np.zeros(n_items), np.zeros(n_items)
+    """Of the query's measures: the share that stands in the text, and the share whose unit only follows other numbers."""
+    wanted = [i for i in range(1, len(query.terms)) if query.numbers[i - 1] and is_unit(query.terms[i])]
     if not wanted:
-        return found + 1.0, other
-    inner = np.ones(total, dtype=bool)  # places with a term before them in the same item
-    inner[field.starts[:-1][field.lengths > 0]] = False
-    behind_number = np.concatenate([[False], statistics.is_number[field.values][:-1]])[:total] & inner
-    for i in wanted:
-        same = np.concatenate([[False], matches[i - 1][:-1]])[:total] & inner & matches[i]
-        has = field.sums(same.astype(np.float64)) > 0
-        found += has
-        other += ~has & (field.sums((behind_number & matches[i]).astype(np.float64)) > 0)
-    return found / len(wanted), other / len(wanted)
+        return np.ones(len(texts)), np.zeros(len(texts))
+    inner = np.flatnonzero(matches.positions > 0)
+    behind = inner[statistics.numbers[texts.values[matches.places[inner] - 1]]]  # matches behind any number
+    has = adjacent[np.array(wanted) - 1]
+    numbered = np.zeros_like(has)
+    for k, i in enumerate(wanted):
+        numbered[k, matches.texts[behind[matches.slots[behind] == query.slots[i]]]] = True
+    return _counted(has) / len(wanted), _counted(numbered & ~has) / len(wanted)
 
 
-def _first_position(matches: NDArray[np.bool_], field: Ragged) -> NDArray[np.float64]:
-    places = np.flatnonzero(matches.any(axis=0))
-    result = np.zeros(len(field))
-    items = np.searchsorted(field.starts, places, side="right") - 1
-    owners, first = np.unique(items, return_index=True)
-    result[owners] = 1.0 / (1.0 + places[first] - field.starts[owners])
+def _first_position(matches: Matches) -> NDArray[np.float64]:
+    result = np.zeros(matches.n_texts)
+    first = np.flatnonzero(np.concatenate([[True], ~matches.same])[: matches.texts.size])
+    result[matches.texts[first]] = 1.0 / (1.0 + matches.positions[first])
     return result
 
 

@@ -41,8 +41,9 @@ class Ragged:
         """(N,) int64."""
         return np.diff(self.starts)
 
-    def sums(self, flags: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of flags (..., total) over each row: (..., N). Empty rows give 0."""
-        running = np.zeros((*flags.shape[:-1], flags.shape[-1] + 1))
-        np.cumsum(flags, axis=-1, out=running[..., 1:])
-        return np.asarray(running[..., self.starts[1:]] - running[..., self.starts[:-1]], dtype=np.float64)
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of each part, one part after the other."""
+        offsets = np.concatenate([[0], np.cumsum([part.values.size for part in parts])])
+        starts = [part.starts[:-1] - part.starts[0] + offset for part, offset in zip(parts, offsets, strict=False)]
+        return cls(np.concatenate([part.values for part in parts]), np.concatenate([*starts, offsets[-1:]]))

@@ -7,17 +7,20 @@ served and held out, k for a training pair whose query is in cross-fitting fold 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from pertinent.errors import DataError
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.lexical import MAX_QUERY_TERMS, CorpusStatistics
-from pertinent.features.terms import terms_of
+from pertinent.features.lexical import CorpusStatistics
+from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED
 
+GIVEN = "column."  # starts the name of a feature that is a column of the items as it is
 LEAST_RATE = 1e-6  # an item's rate is 0 where nothing was ever engaged; its logarithm must stay finite
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,6 +37,23 @@ class Side(Protocol):
         self, query: str, rows: NDArray[np.int64], statistics: CorpusStatistics, version: int
     ) -> NDArray[np.float64]:
         """(C, K) float64 of one query and the items at ``rows`` of the catalogue."""
+
+    @property
+    def width(self) -> int:
+        """W: float32 numbers that it keeps of an item."""
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(C, W) float32: what it keeps of the items at ``rows``, served version."""
+
+    def with_values(self, values: NDArray[np.float32]) -> Side:
+        """The same side over other items: those that have these values, in this order."""
+
+    def encoded(self, items: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(C, W) float32 of items that are given anew.
+
+        items: columns as in the data stage's table. rows: (C,) their places among the side's items, -1 for a new one.
+        What was given of an item is read again; what was learned of it from logs stays, and a new item has the default.
+        """
 
     def to_arrays(self) -> Arrays:
         """name -> array, without object arrays."""
@@ -52,6 +72,30 @@ class ItemColumns:
         """(C, K) float64: the same for any query."""
         table = self.tables.get(version, self.tables[SERVED])
         return np.asarray(table[rows], dtype=np.float64)
+
+    @property
+    def width(self) -> int:
+        """A number a feature."""
+        return len(self.specs)
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The rows of the served table."""
+        return np.asarray(self.tables[SERVED][rows], dtype=np.float32)
+
+    def with_values(self, values: NDArray[np.float32]) -> ItemColumns:
+        """The same columns of other items."""
+        return ItemColumns(self.specs, {SERVED: values})
+
+    def encoded(self, items: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A given column as `passthrough` reads it; a mined rate stays. Raises DataError for a vector of other length."""
+        found = np.tile(np.array([spec.default for spec in self.specs], dtype=np.float32), (rows.size, 1))
+        known = rows >= 0
+        for k, spec in enumerate(self.specs):
+            if not spec.name.startswith(GIVEN):
+                found[known, k] = self.tables[SERVED][rows[known], k]
+            elif spec.source in items.columns:
+                found[:, k] = _given(items[spec.source], spec, sum(one.source == spec.source for one in self.specs))
+        return found
 
     def to_arrays(self) -> Arrays:
         """The served table."""
@@ -77,6 +121,8 @@ class Interest:
     priors: Mapping[int, NDArray[np.float32]]
     rows: Mapping[int, NDArray[np.int32]]
     tables: Mapping[int, NDArray[np.float32]]
+    names: tuple[str, ...] = ()  # of the categories
+    column: str = ""  # of the items, that has them
     specs: tuple[FeatureSpec, ...] = (
         FeatureSpec("interest.share", "query-item", "categories"),  # P(category of the item | query)
         FeatureSpec("interest.lift", "query-item", "categories"),  # log(P(c | query) / P(c))
@@ -85,7 +131,7 @@ class Interest:
 
     def distribution(self, query: str, statistics: CorpusStatistics, version: int = SERVED) -> NDArray[np.float64]:
         """P(c | query): (C,) float64 summing to 1."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         rows = self.rows[version][ids[ids >= 0]]
         rows = rows[rows >= 0]
         prior = self.priors[version].astype(np.float64)
@@ -104,16 +150,39 @@ class Interest:
         found[:, 2] = -(probs * np.log(probs)).sum()
         return found
 
+    @property
+    def width(self) -> int:
+        """The category."""
+        return 1
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The category's number, -1 for none."""
+        return self.category_of[rows].astype(np.float32)[:, None]
+
+    def with_values(self, values: NDArray[np.float32]) -> Interest:
+        """The same interest over other items."""
+        return replace(self, category_of=values[:, 0].astype(np.int32))
+
+    def encoded(self, items: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The category that each item names; -1 for one that has none or one that was not among the learned."""
+        number: dict[str | None, int] = {name: k for k, name in enumerate(self.names)}
+        given = items[self.column].to_list() if self.column in items.columns else [None] * items.height
+        return np.array([[number.get(name, -1)] for name in given], dtype=np.float32).reshape(items.height, 1)
+
     def to_arrays(self) -> Arrays:
         """The served version."""
         arrays: Arrays = {"category_of": self.category_of, "priors": self.priors[SERVED]}
+        arrays |= {"names": np.array(self.names, dtype=str), "column": np.array([self.column], dtype=str)}
         return {**arrays, "rows": self.rows[SERVED], "tables": self.tables[SERVED]}
 
     @classmethod
     def from_arrays(cls, specs: tuple[FeatureSpec, ...], arrays: Arrays) -> Interest:
         """The inverse of to_arrays."""
         priors, rows, tables = ({SERVED: arrays[name]} for name in ("priors", "rows", "tables"))
-        return cls(arrays["category_of"], priors, rows, tables, specs)
+        # Bundles that cannot encode items anew lack these two.
+        names = tuple(arrays["names"].tolist()) if "names" in arrays else ()
+        column = str(arrays["column"][0]) if "column" in arrays else ""
+        return cls(arrays["category_of"], priors, rows, tables, names, column, specs)
 
 
 @dataclass(frozen=True)
@@ -137,7 +206,7 @@ class Graph:
         self, query: str, rows: NDArray[np.int64], statistics: CorpusStatistics, version: int
     ) -> NDArray[np.float64]:
         """(C, 2) float64."""
-        ids = np.array(statistics.ids(dict.fromkeys(terms_of(query)[:MAX_QUERY_TERMS])), dtype=np.int64)
+        ids = np.array(statistics.ids(dict.fromkeys(query_terms(query))), dtype=np.int64)
         known = self.rows[version][ids[ids >= 0]]
         vector = self.terms[version][known[known >= 0]].astype(np.float64).sum(axis=0)
         length = float(np.linalg.norm(vector))
@@ -145,6 +214,25 @@ class Graph:
         # A product and a sum a row: a matrix product's last bits depend on how many rows there are.
         cosines = (items * vector).sum(axis=1) / length if length > 0 else np.zeros(rows.size)
         return np.stack([cosines, items.any(axis=1).astype(np.float64)], axis=1)
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return int(self.items[SERVED].shape[1])
+
+    def values(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The items' vectors."""
+        return np.asarray(self.items[SERVED][rows], dtype=np.float32)
+
+    def with_values(self, values: NDArray[np.float32]) -> Graph:
+        """The same graph over other items."""
+        return replace(self, items={SERVED: values})
+
+    def encoded(self, items: pl.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vector that an item had; zeros for a new one, which nobody has engaged with."""
+        found = np.zeros((rows.size, self.width), dtype=np.float32)
+        found[rows >= 0] = self.items[SERVED][rows[rows >= 0]]
+        return found
 
     def to_arrays(self) -> Arrays:
         """The served version."""
@@ -168,3 +256,18 @@ def kind_of(side: Side) -> str:
 def specs_of(sides: Sequence[Side]) -> tuple[FeatureSpec, ...]:
     """The features of all sides in order."""
     return tuple(spec for side in sides for spec in side.specs)
+
+
+def _given(column: pl.Series, spec: FeatureSpec, n_parts: int) -> NDArray[np.float32]:
+    """(C,) of one feature of a given column; its default where the item has none. Raises DataError."""
+    if not isinstance(column.dtype, pl.List | pl.Array):
+        return column.cast(pl.Float64).fill_nan(None).fill_null(spec.default).to_numpy().astype(np.float32)
+    part = int(spec.name.removeprefix(f"{GIVEN}{spec.source}."))
+    found = np.full(column.len(), spec.default, dtype=np.float32)
+    for i, row in enumerate(column.to_list()):
+        if row is None:
+            continue
+        if len(row) != n_parts:
+            raise DataError(f"{spec.source}: expected {n_parts} numbers, found {len(row)}")
+        found[i] = row[part]
+    return found

@@ -6,6 +6,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,15 @@ def terms_of(text: str) -> list[str]:
     return found
 
 
+MAX_QUERY_TERMS = 64
+
+
+@lru_cache(maxsize=64)
+def query_terms(query: str) -> tuple[str, ...]:
+    """The first MAX_QUERY_TERMS terms of a query, worked out once for all features that read them."""
+    return tuple(terms_of(query)[:MAX_QUERY_TERMS])
+
+
 def is_number(term: str) -> bool:
     """True for a term made by a run of digits."""
     return term[0].isdigit()
@@ -86,9 +96,14 @@ def is_unit(term: str) -> bool:
 
 def trigrams_of(terms: Iterable[str]) -> NDArray[np.int32]:
     """Sorted distinct 31-bit hashes of the character trigrams of each term, with its ends marked: (N,) int32."""
-    grams = {f"^{term}$"[i : i + 3] for term in terms for i in range(len(term))}
-    hashes = sorted({zlib.crc32(gram.encode()) & 0x7FFFFFFF for gram in grams})
-    return np.array(hashes, dtype=np.int32)
+    hashes = frozenset[int]().union(*map(_trigrams_of_term, terms))
+    return np.array(sorted(hashes), dtype=np.int32)
+
+
+@lru_cache(maxsize=1 << 16)  # a corpus has far more words than different ones
+def _trigrams_of_term(term: str) -> frozenset[int]:
+    marked = f"^{term}$"
+    return frozenset(zlib.crc32(marked[i : i + 3].encode()) & 0x7FFFFFFF for i in range(len(term)))
 
 
 def _singular(word: str) -> str:

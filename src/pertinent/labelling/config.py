@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pertinent.config import Config
+from pertinent.judge.config import JudgeConfig
 
 LOG_COLUMNS = ("query", "item_id", "position", "language")
 BANDS = ("popularity", "position")  # strata that are bands of a number; any other is a column of the log or the items
@@ -49,6 +50,9 @@ class LabelsConfig(Config):
     cache: tuple[Path, ...] = Field(
         default=(),
         description="earlier folders of labels: what the same teacher said of the same text is taken from them",
+    )
+    judge: JudgeConfig | None = Field(
+        default=None, description="an LLM behind a chat endpoint, which labels in place of the trained teacher"
     )
     max_failed: float = Field(
         default=0.001, ge=0.0, le=1.0, description="share of the pairs that may fail, each set aside with its reason"

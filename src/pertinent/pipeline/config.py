@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -33,6 +34,10 @@ class EvaluationConfig(Config):
         default=("language", "query_words"),
         description="columns to slice by: of the pairs or the items, grade, or query_words, query_popularity, "
         "item_popularity, item_fields",
+    )
+    label_shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        description="also train a student on each of these shares of the labels, to see whether more labels would help",
     )
 
 
@@ -76,5 +81,5 @@ def load_run_config(file: Path, overrides: Iterable[str] = ()) -> RunConfig:
             raise ConfigError(f"{file}: data.path: no such folder: {beside}")
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": beside})})
     keys = [f"{section}.{path}" for section, paths in PATHS.items() for path in paths]
-    keys += ["labels.pairs", "labels.cache"]
+    keys += ["labels.pairs", "labels.cache", "labels.judge.template", "labels.judge.cache"]
     return paths_beside(config, keys, file.resolve().parent)

@@ -23,12 +23,12 @@ def with_differences(metrics: Mapping[str, Any], scores: pl.DataFrame, scale: Sc
     """``metrics`` of ``evaluate`` with ``differences`` at the top and in every slice.
 
     differences: {"student": {"bm25" | "embedding": {metric: a Difference as a document, see ``comparison``}}} for every
-    AUROC and the rankings' metrics, in a slice for the AUROC of the relevant grades and pair_accuracy; on the resamples
+    AUROC and the rankings' metrics, in a slice for the AUROC of the relevant grades, pair_accuracy and ndcg@20; on the resamples
     of the metrics, so without an interval where the metrics have none. p_adjusted: by Holm, over all tests of a metric.
     """
     thresholds = [f"auroc_{shown}+" for shown in range(2, scale.n_grades + 1)]
     everywhere = [*thresholds, "pair_accuracy", "ndcg@10", "ndcg@20"]
-    in_slices = [f"auroc_{relevant_grade(scale.n_grades) + 1}+", "pair_accuracy"]
+    in_slices = [f"auroc_{relevant_grade(scale.n_grades) + 1}+", "pair_accuracy", "ndcg@20"]
     held_out = read_held_out(scores, scale, [SYSTEM, *BASELINES], list(metrics["slices"]))
     method = metrics["interval_method"]
     settings = Settings(method, metrics["resamples"], seed=metrics["seed"])

@@ -84,11 +84,29 @@ _SPEED: dict[str, Any] = {
         "cache": True,
     },
     "boards": {"threads", "memory_gib"},
+    "student": {"workers"},
     "mine": {"threads", "memory_gib"},
     "links": {"workers"},
     # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again, and
     # every engine says the same.
-    "labels": {"pairs", "cache", "max_failed", "engine", "ray"},
+    "labels": {
+        "pairs": True,
+        "cache": True,
+        "max_failed": True,
+        "engine": True,
+        "ray": True,
+        "judge": {
+            "endpoint": {"concurrency", "timeout_s", "api_key_env"},
+            "retry": True,
+            "template": True,  # counts by its hash too
+            "requests_per_minute": True,
+            "tokens_per_minute": True,
+            "usd_per_1k_input": True,
+            "usd_per_1k_output": True,
+            "max_usd": True,
+            "cache": True,
+        },
+    },
 }
 
 

@@ -55,8 +55,11 @@ def estimate_run(
 ) -> dict[str, Any]:
     """`estimate_labels` of a run's labels stage, whose stages data, text and teacher must be done.
 
-    engines: default: local, and ray where Ray is installed. Raises DataError where a stage is not done.
+    engines: default: local, and ray where Ray is installed. Raises DataError where a stage is not done, ConfigError
+    for a judge, whose limits its own settings tell.
     """
+    if config.labels.judge is not None:
+        raise ConfigError("labels.judge: expected labels by the trained teacher, which a dry run times, found a judge")
     from pertinent.labelling.estimate import estimate_labels
 
     folders = [config.folder / name for name in ("data", "text", "teacher")]
@@ -91,12 +94,13 @@ def engine_named(name: str | None, address: str | None) -> EngineName | None:
 
 
 def label_inputs(config: LabelsConfig) -> dict[str, str]:
-    """What the labels stage reads beside other stages: the hash of a sample's table. Raises DataError."""
-    if config.pairs is None:
-        return {}
-    if not config.pairs.is_file():
-        raise DataError(f"{config.pairs}: no such file (labels.pairs)")
-    return {"pairs": file_hash(config.pairs)}
+    """What the labels stage reads beside other stages: hashes of a sample's table and a judge's template. Raises DataError."""
+    template = None if config.judge is None else config.judge.template
+    read = {"pairs": (config.pairs, "labels.pairs"), "template": (template, "labels.judge.template")}
+    for file, key in read.values():
+        if file is not None and not file.is_file():
+            raise DataError(f"{file}: no such file ({key})")
+    return {name: file_hash(file) for name, (file, _) in read.items() if file is not None}
 
 
 def text_folder(data: Path) -> Path:

@@ -20,10 +20,10 @@ from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
-from pertinent.report import write_report
+from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
-from pertinent.types import StageResult
+from pertinent.types import Scale, StageResult
 
 STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
 TRAINING_STACK = ("torch", "transformers", "accelerate", "peft", "huggingface_hub", "onnx", "safetensors")
@@ -102,7 +102,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
         return label_pairs(with_own_labels(config.labels, labels), data, text, teacher, out, seed=config.seed)
 
-    def train_the_student(out: Path) -> StageResult:
+    def train_on(labels: Path, out: Path) -> StageResult:
         from pertinent.student.train import train_student
 
         mined: dict[str, Path] = {name: folder / name for name in ("mine", "boards") if name in fields}
@@ -110,12 +110,21 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     def measure(out: Path) -> StageResult:
         from pertinent.pipeline.evaluate import evaluate_run
+        from pertinent.pipeline.scaling import write_label_scaling
 
-        return evaluate_run(config.evaluation, data, text, teacher, student, out, backbone=backbone, seed=config.seed)
+        part = config.evaluation
+        found = evaluate_run(part, data, text, teacher, student, out, backbone=backbone, seed=config.seed)
+        if part.label_shares:
+            scale = Scale(tuple(read_json(data / "dataset.json")["scale"]["guidelines"]))
+            how: dict[str, Any] = {"method": part.intervals, "resamples": part.resamples, "seed": config.seed}
+            write_label_scaling(part.label_shares, labels, out, scale, train=train_on, **how)
+        return found
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
     stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
-    stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), train_the_student)
+    if "labels" in manifests and not (labels / "report.html").exists():
+        write_label_report(labels, data=data)
+    stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), partial(train_on, labels))
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)
 

@@ -19,7 +19,13 @@ SYSTEMS = {
 # Floors to read the others against: never marked as the best of a column.
 FLOORS = frozenset({"random", "majority"})
 
-SLICES = {"query_words": "query length in words"}
+SLICES = {
+    "query_words": "query length in words",
+    "query_popularity": "popularity of the query",
+    "item_popularity": "popularity of the item",
+    "item_fields": "fields that the item has",
+    "grade": "human grade",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from pertinent.report.definitions import Metric, slice_name, system_name
 from pertinent.report.drawing import Drawing, Scale, system_class, tick_text, ticks
-from pertinent.report.numbers import decimals, interval_text
+from pertinent.report.faithfulness import GainBins
+from pertinent.report.numbers import count, decimals, interval_text
+from pertinent.report.scaling import Scaling
 from pertinent.report.tables import Results, SliceTable
 
 WIDTH = 350.0
@@ -124,6 +126,24 @@ def reliability_panel(
     return drawing.render()
 
 
+def gain_panel(ident: str, bins: GainBins) -> Markup:
+    """The student's mean gain of ten bins of pairs against the teacher's and people's; on the diagonal they are the same."""
+    points = zip(bins.student, bins.teacher, bins.human, strict=True)
+    said = "; ".join(f"student {decimals(s)}, teacher {decimals(t)}, people {decimals(h)}" for s, t, h in points)
+    drawing = Drawing(ident, WIDTH, 330, "Expected gain of the student against teacher and people", f"{said}.")
+    drawing.text(0, 15, "Expected gain", "plot-title")
+    x, y = Scale(0, 1, 44, _RIGHT), Scale(0, 1, 284, 30)
+    _x_axis(drawing, x, 30, 284)
+    _y_axis(drawing, y, 44, _RIGHT)
+    drawing.line(x(0), y(0), x(1), y(1), "diagonal")
+    for stated, teacher, human in zip(bins.student, bins.teacher, bins.human, strict=True):
+        drawing.mark("human", x(stated), y(human), 4.5)
+        drawing.mark("teacher", x(stated), y(teacher), 4.5)
+    drawing.text((44 + _RIGHT) / 2, 322, "student’s expected gain", "muted", "middle")
+    drawing.text(x(0) + 6, 44, "teacher’s (diamond), people’s (ring)", "muted")
+    return drawing.render()
+
+
 def histogram_panel(
     ident: str, system: str, grades: NDArray[np.int64], scores: NDArray[np.float64], n_grades: int
 ) -> Markup:
@@ -155,6 +175,33 @@ def histogram_panel(
             )
             drawing.line(x(medians[grade]), base, x(medians[grade]), base - 40, f"median {system_class(system)}")
     drawing.text((66 + _RIGHT) / 2, height - 4, "score", "muted", "middle")
+    return drawing.render()
+
+
+def scaling_panel(ident: str, scaling: Scaling) -> Markup:
+    """The student by number of labels (a log axis) with 95% intervals, and the teacher as a dashed line."""
+    drawn = [(point.n_labels, point.value, point.interval) for point in scaling.points if point.value is not None]
+    ends = [end for _, value, interval in drawn for end in (value, *(interval or ()))]
+    ends += [] if scaling.teacher is None else [scaling.teacher]
+    low, high = math.floor(min(ends) * 50 - 1e-9) / 50, math.ceil(max(ends) * 50 + 1e-9) / 50
+    spoken = "; ".join(f"{count(n)} labels {decimals(v)} {interval_text(i)}".strip() for n, v, i in drawn)
+    spoken += "" if scaling.teacher is None else f"; the teacher {decimals(scaling.teacher)}"
+    drawing = Drawing(ident, WIDTH, 240, f"{scaling.metric.name} of the student by number of labels", f"{spoken}.")
+    drawing.text(0, 15, scaling.metric.name, "plot-title")
+    x = Scale(math.log10(drawn[0][0]), math.log10(drawn[-1][0]), 62, _RIGHT - 22)
+    y = Scale(low, high, 190, 30)
+    _y_axis(drawing, y, 46, _RIGHT)
+    if scaling.teacher is not None:
+        drawing.line(46, y(scaling.teacher), _RIGHT, y(scaling.teacher), "ceiling")
+        drawing.text(_RIGHT, y(scaling.teacher) - 5, "teacher", "muted", "end")
+    drawing.path([(x(math.log10(n)), y(v)) for n, v, _ in drawn], "curve curve-0")
+    for n, value, interval in drawn:
+        px = x(math.log10(n))
+        if interval is not None:
+            drawing.line(px, y(interval[0]), px, y(interval[1]), "whisker system-student")
+        drawing.mark("student", px, y(value), 4.5)
+        drawing.text(px, 206, _thousands(n), "tick", "middle")
+    drawing.text((46 + _RIGHT) / 2, 232, "labels by the teacher", "muted", "middle")
     return drawing.render()
 
 
@@ -213,6 +260,14 @@ def _spoken(results: Results, system: str, metric: Metric) -> str:
     if value is None:
         return "no number"
     return f"{decimals(value)} {interval_text(results.interval(system, metric.key))}".strip()
+
+
+def _thousands(number: int) -> str:
+    """``1.2k``, ``30M``: a number of labels in the room that a tick has."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return str(number)
 
 
 def _short(text: str, length: int) -> str:

@@ -65,12 +65,11 @@ def confusions(run: RunFiles) -> list[Confusion]:
 
 
 def score_spread(run: RunFiles, system: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """Stored grades and scores of the pairs a system gave a finite score, each shape (pairs,); None without one."""
-    if system not in run.scored_systems:
+    """Stored grades and scores of all pairs, each shape (pairs,); None without pairs, or where a score is not finite."""
+    if system not in run.scored_systems or not run.scores.height:
         return None
     scores = run.scores[system].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    finite = np.isfinite(scores)
-    return (run.scores["grade"].to_numpy()[finite], scores[finite]) if finite.any() else None
+    return (run.scores["grade"].to_numpy(), scores) if np.isfinite(scores).all() else None
 
 
 def _written_bins(document: Mapping[str, Any], system: str) -> list[tuple[float, float]]:
@@ -107,10 +106,9 @@ def _counted(run: RunFiles, system: str) -> NDArray[np.int64] | None:
 
 
 def _probs(run: RunFiles, system: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """Grades (pairs,) and probabilities (pairs, n) of the pairs where all n are finite; None without one."""
-    columns = [f"{system}.p_{k}" for k in range(1, run.n_grades + 1)]
-    if not run.scores.height or not set(columns) <= set(run.scores.columns):
+    """Grades (pairs,) and probabilities (pairs, n); None without them, or where one is not finite."""
+    columns = run.probability_columns(system)
+    if not run.scores.height or not columns:
         return None
     probs = run.scores.select(pl.col(columns).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    finite = np.isfinite(probs).all(axis=1)
-    return (run.scores["grade"].to_numpy()[finite], probs[finite]) if finite.any() else None
+    return (run.scores["grade"].to_numpy(), probs) if np.isfinite(probs).all() else None

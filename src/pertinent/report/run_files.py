@@ -20,7 +20,9 @@ LINKED = (
     "evaluation/scores.parquet",
     "evaluation/reliability.json",
     "evaluation/confusion.json",
+    "evaluation/label_scaling.json",
     "evaluation/suspects.csv",
+    "labels/report.html",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",
@@ -34,7 +36,8 @@ class RunFiles:
     """What one run folder says.
 
     manifests: stage -> manifest.json, for the stages that are there, in their order. scores: the held-out judged
-    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records.
+    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records. importance:
+    the student's features, those that matter most first.
     """
 
     name: str
@@ -44,8 +47,10 @@ class RunFiles:
     metrics: Mapping[str, Any]
     reliability: Mapping[str, Any]
     confusion: Mapping[str, Any]
+    label_scaling: Mapping[str, Any]
     histories: Mapping[str, list[Mapping[str, Any]]]
     scores: pl.DataFrame
+    importance: list[Mapping[str, Any]]
 
     @property
     def n_grades(self) -> int:
@@ -63,6 +68,11 @@ class RunFiles:
     def scored_systems(self) -> list[str]:
         """Systems that the report knows or the evaluation measured, and that have a column of scores."""
         return [s for s in in_order(set(mapping(self.metrics.get("systems")))) if s in self.scores.columns]
+
+    def probability_columns(self, system: str) -> list[str]:
+        """The columns of the system's probabilities of the grades, lowest first; empty unless all are there."""
+        columns = [f"{system}.p_{grade}" for grade in range(1, self.n_grades + 1)]
+        return columns if set(columns) <= set(self.scores.columns) else []
 
     def titles(self, item_ids: Iterable[str]) -> dict[str, str]:
         """Titles of the given items, by id; an item without one, or without a catalogue, is left out."""
@@ -94,8 +104,10 @@ def read_run(folder: Path) -> RunFiles:
         metrics=_object(evaluation / "metrics.json"),
         reliability=_object(evaluation / "reliability.json"),
         confusion=_object(evaluation / "confusion.json"),
+        label_scaling=_object(evaluation / "label_scaling.json"),
         histories={s: _records(folder / s / "history.json") for s in ("teacher", "student")},
         scores=_test_pairs(evaluation / "scores.parquet"),
+        importance=_records(folder / "student" / "importance.json"),
     )
 
 
@@ -129,4 +141,6 @@ def _test_pairs(path: Path) -> pl.DataFrame:
     missing = [column for column in _PAIR_COLUMNS if column not in frame.columns]
     if missing:
         raise DataError(f"{path}: expected a column {missing[0]!r}, found {', '.join(frame.columns)}")
+    if not frame.schema["grade"].is_integer():
+        raise DataError(f"{path}: column grade: expected whole numbers, found {frame.schema['grade']}")
     return frame.with_columns(pl.col("grade").cast(pl.Int64)).filter(pl.col("split") == "test")

@@ -262,8 +262,9 @@ class SliceTable:
 
 
 def slice_tables(metrics: Mapping[str, Any], n_grades: int) -> dict[str, list[SliceTable]]:
-    """For each slice column that has a value, a table by the headline's AUROC and one by pair accuracy."""
-    chosen = [m for m in metrics_of(n_grades) if m.key in (auroc(main_threshold(n_grades)).key, "pair_accuracy")]
+    """For each slice column that has a value, a table by the headline's AUROC, one by pair accuracy and one by nDCG."""
+    shown = (auroc(main_threshold(n_grades)).key, "pair_accuracy", "ndcg@20")
+    chosen = [m for m in metrics_of(n_grades) if m.key in shown]
     columns = sorted(mapping(metrics.get("slices")).items(), key=lambda pair: (pair[0] != "language", pair[0]))
     systems = tuple(s for s in in_order(set(mapping(metrics.get("systems")))) if s not in FLOORS)
     return {

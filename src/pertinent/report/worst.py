@@ -25,7 +25,10 @@ _LANGUAGE_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
 @dataclass(frozen=True)
 class WorstItem:
-    """One judged item of a query: its title (its id where it has none), shown grade, and a rank a system."""
+    """One judged item of a query: its title (its id where it has none), shown grade, and what each system said.
+
+    ranks: a cell a system, the rank with the most likely grade and its probability, or the score where there is none.
+    """
 
     item_id: str
     title: str
@@ -131,14 +134,25 @@ def _query(
 
 def _item(row: Mapping[str, Any], systems: tuple[str, ...], titles: Mapping[str, str]) -> WorstItem:
     item_id = row["item_id"]
-    ranks = tuple(_rank_cell(row[_rank_column(s)], row[s]) for s in systems)
+    ranks = tuple(_rank_cell(row[_rank_column(s)], row[s], _said(row, s)) for s in systems)
     return WorstItem(item_id, titles.get(item_id) or item_id, row["grade"] + 1, ranks)
 
 
-def _rank_cell(position: int | None, score: float | None) -> Cell:
+def _rank_cell(position: int | None, score: float | None, said: str) -> Cell:
     if position is None or score is None:
         return Cell(gap="no score for this item")
-    return Cell(str(position), f"{score:.2f}")
+    return Cell(str(position), said or f"{score:.2f}")
+
+
+def _said(row: Mapping[str, Any], system: str) -> str:
+    """``L4 62%``: the most likely grade by the system's own probabilities; nothing where it gives none."""
+    probs: list[float] = []
+    while (name := f"{system}.p_{len(probs) + 1}") in row:
+        value = numbers.measured(row[name])
+        if value is None:
+            return ""
+        probs.append(value)
+    return f"L{int(np.argmax(probs)) + 1} {numbers.percent(max(probs))}" if probs else ""
 
 
 def _rank_column(system: str) -> str:

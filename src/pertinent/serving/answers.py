@@ -35,7 +35,7 @@ class Answer:
 
 def answer_score(loaded: Loaded, request: ScoreRequest, settings: Settings) -> Answer:
     """ScoreResponse: items in the order asked for."""
-    found = score_items(loaded.scorer, request.query, request.item_ids, settings.batch)
+    found = score_items(loaded, request.query, request.item_ids, settings.batch)
     known = found.known.tolist()
     numbers = (found.probs.tolist(), (found.grades + 1).tolist(), found.relevance.tolist())
     rows = zip(request.item_ids, known, *numbers, strict=True)
@@ -45,17 +45,17 @@ def answer_score(loaded: Loaded, request: ScoreRequest, settings: Settings) -> A
         else {"item_id": item, "probabilities": None, "expected_grade": None, "relevance": None}
         for item, there, probs, grade, relevance in rows
     ]
-    return Answer({"bundle": loaded.hash, "items": items, **_unknown(request.item_ids, known)}, found)
+    return Answer({"bundle": loaded.hash, "items": items, **_marks(request.item_ids, found)}, found)
 
 
 def answer_rank(loaded: Loaded, request: RankRequest, settings: Settings) -> Answer:
-    """RankResponse: best first, unknown items last."""
+    """RankResponse: best first, unknown items last, by engagement."""
     blend = request.blend or settings.blend
-    found = score_items(loaded.scorer, request.query, request.item_ids, settings.batch)
+    found = score_items(loaded, request.query, request.item_ids, settings.batch)
     engagement = np.array(request.engagement or [0.0] * len(request.item_ids), dtype=np.float64)
     score = blended(found, engagement, blend)
     order = best_first(score, engagement, found.relevance)[: request.top_n].tolist()
-    why = explained(loaded.scorer, request.query, request.item_ids, order[:MAX_EXPLAINED]) if request.explain else {}
+    why = explained(found, request.query, order[:MAX_EXPLAINED]) if request.explain else {}
     results = []
     for place in order:
         result = {"item_id": request.item_ids[place], "index": place}
@@ -66,7 +66,7 @@ def answer_rank(loaded: Loaded, request: RankRequest, settings: Settings) -> Ans
             result["features"], result["contributions"] = why[place]
         results.append(result)
     document = {"bundle": loaded.hash, "blend": blend.model_dump(), "results": results}
-    return Answer({**document, **_unknown(request.item_ids, found.known.tolist())}, found)
+    return Answer({**document, **_marks(request.item_ids, found)}, found)
 
 
 def answer_rerank(loaded: Loaded, request: RerankRequest, settings: Settings) -> Answer:
@@ -79,7 +79,7 @@ def answer_rerank(loaded: Loaded, request: RerankRequest, settings: Settings) ->
         for result in results:
             result["document"] = _sent_back(request.documents[result["index"]])
     unknown = np.flatnonzero(~found.known).tolist()
-    meta = {"api_version": {"version": "1"}, "bundle": loaded.hash, "unknown": unknown, "degraded": bool(unknown)}
+    meta = {"api_version": {"version": "1"}, "bundle": loaded.hash, "unknown": unknown, **_degraded(found)}
     document = {"id": str(uuid.uuid4()), "model": loaded.hash[:12], "results": results, "meta": meta}
     return Answer(document, found)
 
@@ -102,16 +102,30 @@ def answer_tei(loaded: Loaded, request: TeiRerankRequest, settings: Settings) ->
 def _documents(loaded: Loaded, query: str, documents: Sequence[str | Document], settings: Settings) -> Scored:
     ids = [None if isinstance(document, str) else document.id for document in documents]
     texts = [document if isinstance(document, str) else document.text for document in documents]
-    return score_documents(loaded.scorer, query, ids, texts, settings.batch)
+    return score_documents(loaded, query, ids, texts, settings.batch)
 
 
 def _sent_back(document: str | Document) -> dict[str, str]:
     return {"text": document} if isinstance(document, str) else document.model_dump(exclude_none=True)
 
 
-def _unknown(item_ids: Sequence[str], known: Sequence[bool]) -> dict[str, Any]:
-    unknown = [item for item, there in zip(item_ids, known, strict=True) if not there]
-    return {"unknown": unknown, "degraded": bool(unknown)}
+def degraded_by(found: Scored) -> list[str]:
+    """What an answer lacks: "unknown" where an item has no score, "store" where the store could not be asked."""
+    reasons = {
+        "unknown": not found.known.all(),
+        "store": found.candidates is not None and bool(found.candidates.found.trouble),
+    }
+    return [reason for reason, true in reasons.items() if true]
+
+
+def _degraded(found: Scored) -> dict[str, Any]:
+    reasons = degraded_by(found)
+    return {"degraded": bool(reasons), "degraded_by": reasons}
+
+
+def _marks(item_ids: Sequence[str], found: Scored) -> dict[str, Any]:
+    unknown = [item for item, there in zip(item_ids, found.known.tolist(), strict=True) if not there]
+    return {"unknown": unknown, **_degraded(found)}
 
 
 def _number(value: float) -> float | None:

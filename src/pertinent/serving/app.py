@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,9 +22,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pertinent.errors import ModelError, PertinentError
-from pertinent.serving.answers import Answer, answer_rank, answer_rerank, answer_score, answer_tei
+from pertinent.serving.answers import Answer, answer_rank, answer_rerank, answer_score, answer_tei, degraded_by
 from pertinent.serving.bundles import Bundles, BusyError, Loaded
-from pertinent.serving.guard import Guard, body_of, problem
+from pertinent.serving.changes import change_routes
+from pertinent.serving.feature_log import FeatureLog, Served
+from pertinent.serving.guard import Guard, body_of, parsed, problem
 from pertinent.serving.metrics import Metrics
 from pertinent.serving.openapi import document as openapi_document
 from pertinent.serving.problems import Refusal
@@ -53,6 +55,7 @@ class Worker:
     metrics: Metrics
     queue: Queue
     bundles: Bundles
+    feature_log: FeatureLog | None = None
     draining: bool = False
 
 
@@ -64,15 +67,20 @@ def create_app(settings: Settings, control: Path) -> Starlette:
     metrics = Metrics()
     keys = read_keys(settings.api_keys_file, API_KEYS)
     admin_keys = read_keys(settings.admin_keys_file, ADMIN_KEYS)
-    worker = Worker(settings, metrics, Queue(settings.queue), Bundles(settings, control, _events(metrics)))
+    bundles = Bundles(settings, control, _events(metrics))
+    worker = Worker(settings, metrics, Queue(settings.queue), bundles, _feature_log(settings, metrics))
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         worker.bundles.begin()
-        yield
+        if worker.feature_log is not None:
+            worker.feature_log.begin()
+        yield {"settings": settings}  # what PatientProtocol goes by
         worker.draining = True
         worker.bundles.close()
         worker.queue.close()
+        if worker.feature_log is not None:
+            await asyncio.to_thread(worker.feature_log.close)
 
     routes = _routes(worker)
     paths = frozenset(route.path for route in routes)
@@ -93,7 +101,7 @@ def _routes(worker: Worker) -> list[Route]:
         ("/rerank", TeiRerankRequest, answer_tei),
     ]
     routes = [Route(path, _scoring(worker, model, answer), methods=["POST"]) for path, model, answer in scoring]
-    return [*routes, *_operating(worker)]
+    return [*routes, *change_routes(worker.bundles, worker.metrics, worker.settings), *_operating(worker)]
 
 
 def _scoring(
@@ -114,11 +122,17 @@ def _scoring(
         scored_s = time.perf_counter()
         response = Response(orjson.dumps(result.document), media_type="application/json")
         stages = {"read": read - began, "parse": at_s - read, "queue": waited_s}
+        if result.found.candidates is not None:
+            stages["store"] = result.found.candidates.store_s
         stages |= {"features": result.found.features_s, "network": result.found.network_s}
         stages["write"] = time.perf_counter() - scored_s
         _observe(worker, request, result, stages, query)
+        _observe_missing(worker, loaded, result)
         response.headers["x-bundle"] = loaded.hash
+        if reasons := degraded_by(result.found):
+            response.headers["x-degraded"] = ", ".join(reasons)
         response.headers["server-timing"] = ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in stages.items())
+        _log_features(worker, request, loaded, result, query, ids, texts)
         _shadow(worker, query, ids, texts, result)
         return response
 
@@ -145,10 +159,52 @@ def _observe(worker: Worker, request: Request, result: Answer, stages: dict[str,
     metrics.unknown.inc(unknown)
     for value in found.relevance[found.known][::_SAMPLED].tolist():
         metrics.relevance.observe(value)
+    for reason in (reasons := degraded_by(found)):
+        metrics.degraded.labels(reason).inc()
+    if found.candidates is not None:
+        metrics.cache_hits.inc(found.candidates.found.cache_hits)
+        metrics.cache_misses.inc(found.candidates.found.cache_misses)
     notes = request.scope["state"]["notes"]
     notes |= {"candidates": int(found.relevance.size), "unknown": unknown, "queue_ms": round(stages["queue"] * 1000, 3)}
+    notes |= {"degraded_by": reasons} if reasons else {}
     if worker.settings.log_queries:
         notes["query"] = query
+
+
+def _observe_missing(worker: Worker, loaded: Loaded, result: Answer) -> None:
+    looked_at = result.found.features[result.found.known][::_SAMPLED]
+    worker.metrics.features_seen.inc(len(looked_at))
+    missing = (looked_at == loaded.defaults).sum(axis=0)
+    for k in np.flatnonzero(missing).tolist():
+        worker.metrics.missing.labels(loaded.feature_names[k]).inc(int(missing[k]))
+
+
+def _feature_log(settings: Settings, metrics: Metrics) -> FeatureLog | None:
+    if settings.feature_log is None:
+        return None
+    return FeatureLog(
+        settings.feature_log,
+        lambda outcome, rows: metrics.feature_log.labels(outcome).inc(rows),
+        rows_a_file=settings.feature_log_rows,
+        seconds_a_file=settings.feature_log_seconds,
+        queue_rows=settings.feature_log_queue_rows,
+    )
+
+
+def _log_features(
+    worker: Worker,
+    request: Request,
+    loaded: Loaded,
+    result: Answer,
+    query: str,
+    ids: Sequence[str | None],
+    texts: Sequence[str | None],
+) -> None:
+    if worker.feature_log is None or random.random() >= worker.settings.feature_log_share:
+        return
+    request_id, path = request.scope["state"]["notes"]["request_id"], request.url.path
+    served = Served(loaded.hash, loaded.feature_names, request_id, path, query, ids, texts, result.found)
+    worker.feature_log.offer(served)
 
 
 def _shadow(worker: Worker, query: str, ids: Sequence[str | None], texts: Sequence[str | None], result: Answer) -> None:
@@ -159,7 +215,7 @@ def _shadow(worker: Worker, query: str, ids: Sequence[str | None], texts: Sequen
 
     async def compare() -> None:
         def work() -> None:
-            found = score_documents(shadow.scorer, query, ids, texts, worker.settings.batch)
+            found = score_documents(shadow, query, ids, texts, worker.settings.batch)
             both = found.known & result.found.known
             difference = np.abs(found.relevance[both] - result.found.relevance[both])
             for value in difference[::_SAMPLED].tolist():
@@ -188,7 +244,8 @@ def _operating(worker: Worker) -> list[Route]:
             "owned_by": "pertinent",
             "bundle": current.hash,
         }
-        told |= {"n_grades": current.scorer.scale.n_grades, "n_items": len(current.scorer.row_of)}
+        told |= {"n_grades": current.scorer.scale.n_grades, "n_items": await asyncio.to_thread(current.store.count)}
+        told |= {"store": current.store.address}
         return _json({"object": "list", "data": [told]})
 
     async def healthz(_: Request) -> Response:
@@ -197,9 +254,11 @@ def _operating(worker: Worker) -> list[Route]:
     async def readyz(_: Request) -> Response:
         if worker.draining:
             raise Refusal(503, "draining", "the server is stopping", {"retry-after": "1"})
-        return _json({"status": "ready", "bundle": worker.bundles.current.hash})
+        workers = {"workers": worker.bundles.n_serving(), "waiting": worker.bundles.n_waiting()}
+        return _json({"status": "ready", "bundle": worker.bundles.current.hash, **workers})
 
     async def metrics(_: Request) -> Response:
+        worker.metrics.waiting.set(worker.bundles.n_waiting())
         text = await asyncio.to_thread(worker.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -238,23 +297,6 @@ async def _changed(change: Callable[[], dict[str, Any]]) -> Response:
         raise Refusal(409, "busy", str(error), {"retry-after": "1"}) from None
     except (ModelError, PertinentError) as error:
         raise Refusal(422, "refused", str(error)) from None
-
-
-def parsed(model: type[M], raw: bytes) -> M:
-    """The request in a body. Raises Refusal 400 for what is not JSON, 422 with the first thing wrong in it.
-
-    pydantic's own parser bounds the nesting, refuses lone surrogates, and never recurses in Python.
-    """
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of a document's two readings, text or object, our own words are the more telling.
-    first = next((one for one in problems if one["type"] == "value_error"), problems[0])
-    if first["type"] == "json_invalid":
-        raise Refusal(400, "bad_request", f"body: {first['msg']}")
-    where = ".".join(str(part) for part in first["loc"]) or "body"
-    raise Refusal(422, "invalid", f"{where[:200]}: {first['msg'][:300]}")
 
 
 def _check_limits(asked: BaseModel, settings: Settings) -> tuple[str, list[str | None], list[str | None]]:

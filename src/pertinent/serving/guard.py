@@ -10,9 +10,10 @@ import time
 import traceback
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,14 +22,16 @@ from pertinent.serving.metrics import Metrics
 from pertinent.serving.problems import Refusal
 from pertinent.serving.settings import Settings
 
+M = TypeVar("M", bound=BaseModel)
 OPEN = ("/healthz", "/readyz", "/openapi.json")  # need no key
+ITEMS = "/v1/items"  # changes what is served, as /admin does
 _CLOSED_BY_CLIENT = 499  # as nginx logs it
 
 access = logging.getLogger("pertinent.serving.access")
 
 
 class Guard:
-    """ASGI middleware. keys, admin_keys: empty where none are set; /admin is then closed."""
+    """ASGI middleware. keys, admin_keys: empty where none are set; /admin and /v1/items are then closed."""
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class Guard:
         path = scope["path"]
         if path in OPEN:
             return
-        admin = path.startswith("/admin")
+        admin = path.startswith("/admin") or path == ITEMS
         wanted = self.admin_keys if admin else self.keys
         if admin and not wanted:
             raise Refusal(403, "forbidden", "admin endpoints are closed: no admin key is set")
@@ -112,6 +115,23 @@ async def body_of(request: Request, settings: Settings) -> bytes:
     except TimeoutError:
         message = f"body: expected within {settings.body_timeout:g} s"
         raise Refusal(408, "timeout", message, {"connection": "close"}) from None
+
+
+def parsed(model: type[M], raw: bytes) -> M:
+    """The request in a body. Raises Refusal 400 for what is not JSON, 422 with the first thing wrong in it.
+
+    pydantic's own parser bounds the nesting, refuses lone surrogates, and never recurses in Python.
+    """
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of a document's two readings, text or object, our own words are the more telling.
+    first = next((one for one in problems if one["type"] == "value_error"), problems[0])
+    if first["type"] == "json_invalid":
+        raise Refusal(400, "bad_request", f"body: {first['msg']}")
+    where = ".".join(str(part) for part in first["loc"]) or "body"
+    raise Refusal(422, "invalid", f"{where[:200]}: {first['msg'][:300]}")
 
 
 async def _read(request: Request, settings: Settings) -> bytes:

@@ -25,13 +25,34 @@ class Metrics:
         )
         self.stage = Histogram(
             "pertinent_stage_seconds",
-            "latency by stage: read (body), parse, queue, features, network, write, total",
+            "latency by stage: read (body), parse, queue, store, features, network, write, total",
             ("stage",),
             registry=registry,
             buckets=_SECONDS,
         )
         self.candidates = Histogram("pertinent_candidates", "candidates a request", registry=registry, buckets=_COUNTS)
         self.unknown = Counter("pertinent_unknown_items", "candidates that no store had", registry=registry)
+        self.degraded = Counter(
+            "pertinent_degraded",
+            "answers marked as degraded: an item without a score (unknown), a store that could not be asked (store)",
+            ("reason",),
+            registry=registry,
+        )
+        self.cache_hits = Counter("pertinent_store_cache_hits", "items that needed no look at Redis", registry=registry)
+        self.cache_misses = Counter("pertinent_store_cache_misses", "items that Redis was asked for", registry=registry)
+        self.changed_items = Counter("pertinent_changed_items", "items put or deleted", ("change",), registry=registry)
+        self.features_seen = Counter(
+            "pertinent_feature_candidates", "candidates looked at for missing features", registry=registry
+        )
+        self.missing = Counter(
+            "pertinent_feature_missing",
+            "of those, the ones in which a feature had its default, as where it is missing",
+            ("feature",),
+            registry=registry,
+        )
+        self.feature_log = Counter(
+            "pertinent_feature_log_rows", "candidates for the feature log by outcome", ("outcome",), registry=registry
+        )
         self.shed = Counter("pertinent_shed", "requests answered 503 by the queue", registry=registry)
         self.queue = Gauge("pertinent_queue", "requests admitted now", registry=registry, multiprocess_mode="livesum")
         self.relevance = Histogram(
@@ -46,6 +67,12 @@ class Metrics:
             ("hash",),
             registry=registry,
             multiprocess_mode="livesum",
+        )
+        self.waiting = Gauge(
+            "pertinent_waiting_workers",
+            "workers that cannot open the served bundle, and take no traffic until they can",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
         )
         self.reloads = Counter("pertinent_reloads", "new bundles by outcome", ("outcome",), registry=registry)
         self.shadow = Histogram(

@@ -19,6 +19,10 @@ _POSTS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
     "/v2/rerank": ("The same, for Cohere's second client", schemas.RerankRequest, schemas.RerankResponse),
     "/rerank": ("Texts or stored items, as TEI has it", schemas.TeiRerankRequest, schemas.TeiRank),
 }
+_ITEMS: dict[str, tuple[str, type[BaseModel], type[BaseModel]]] = {
+    "put": ("Add or replace items", schemas.ItemsRequest, schemas.ItemsPut),
+    "delete": ("Delete items", schemas.ItemIdsRequest, schemas.ItemsDeleted),
+}
 _GETS = {
     "/v1/models": "The served bundle",
     "/healthz": "Whether the process answers",
@@ -41,6 +45,10 @@ def document() -> dict[str, Any]:
     for path, summary in _GETS.items():
         kind = "text/plain" if path == "/metrics" else "application/json"
         paths[path] = {"get": {"summary": summary, "responses": _responses({kind: {}}, (401, 403, 503))}}
+    for method, (summary, asked, answered) in _ITEMS.items():
+        answer = {"$ref": _REF.format(model=answered.__name__)}
+        operation = _operation(summary, asked, answer, (400, 401, 403, 408, 409, 413, 422, 503))
+        paths.setdefault("/v1/items", {})[method] = operation
     reload = _operation(
         "Serve another bundle", schemas.BundleRequest, {"type": "object"}, (400, 401, 403, 409, 413, 422)
     )
@@ -73,8 +81,9 @@ def _responses(content: dict[str, Any], failures: tuple[int, ...]) -> dict[str, 
 
 
 def _schemas() -> dict[str, Any]:
-    asked = {model for _, model, _ in _POSTS.values()} | {schemas.BundleRequest}
-    answered = {model for _, _, model in _POSTS.values()} | {schemas.Problem}
+    whole = [*_POSTS.values(), *_ITEMS.values()]
+    asked = {model for _, model, _ in whole} | {schemas.BundleRequest}
+    answered = {model for _, _, model in whole} | {schemas.Problem}
     modes: list[Any] = [(model, "validation") for model in sorted(asked, key=lambda model: model.__name__)]
     modes += [(model, "serialization") for model in sorted(answered, key=lambda model: model.__name__)]
     _, tree = models_json_schema(modes, ref_template=_REF)

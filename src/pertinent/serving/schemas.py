@@ -6,9 +6,9 @@ clients send options that a student has no use for.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
 from pertinent.serving.settings import Blend
 
@@ -16,6 +16,9 @@ ItemId = Annotated[str, Field(min_length=1, max_length=512)]
 Context = dict[
     Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=1000)] | bool | FiniteFloat | None
 ]
+
+
+DegradedBy = Literal["unknown", "store"]  # an item without a score; a store that could not be asked
 
 
 class Wire(BaseModel):
@@ -94,6 +97,18 @@ class BundleRequest(Wire):
     bundle: str | None = Field(default=None, min_length=1, max_length=4096)
 
 
+class ItemsRequest(Wire):
+    """Items to put, each whole: a field that is not sent is a field that the item has not."""
+
+    items: list[dict[Annotated[str, Field(max_length=200)], JsonValue]] = Field(min_length=1)
+
+
+class ItemIdsRequest(Wire):
+    """Items to delete."""
+
+    item_ids: list[ItemId] = Field(min_length=1)
+
+
 class ScoredItem(BaseModel):
     """null everywhere but in item_id for an unknown item."""
 
@@ -109,7 +124,8 @@ class ScoreResponse(BaseModel):
     bundle: str = Field(description="the hash of the bundle that scored every item of this answer")
     items: list[ScoredItem]
     unknown: list[str]
-    degraded: bool = Field(description="true where an item was unknown")
+    degraded: bool = Field(description="true where an item was unknown or the store could not be asked")
+    degraded_by: list[DegradedBy]
 
 
 class RankedItem(BaseModel):
@@ -127,13 +143,14 @@ class RankedItem(BaseModel):
 
 
 class RankResponse(BaseModel):
-    """Items best first; unknown ones last, in the order given."""
+    """Items best first; unknown ones last, by engagement, then in the order given."""
 
     bundle: str
     blend: Blend
     results: list[RankedItem]
     unknown: list[str]
     degraded: bool
+    degraded_by: list[DegradedBy]
 
 
 class RerankResult(BaseModel):
@@ -159,6 +176,22 @@ class TeiRank(BaseModel):
     index: int
     score: float
     text: str | None = None
+
+
+class ItemsPut(BaseModel):
+    """What a put changed. unchanged: items that were as they are now, and were not written."""
+
+    bundle: str
+    written: int
+    unchanged: int
+
+
+class ItemsDeleted(BaseModel):
+    """What a deletion changed. absent: items that were not there."""
+
+    bundle: str
+    deleted: int
+    absent: int
 
 
 class Problem(BaseModel):

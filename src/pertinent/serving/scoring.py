@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer
-from pertinent.bundle.adhoc import score_texts
+from pertinent.bundle.adhoc import Inputs, text_inputs
+from pertinent.bundle.rows import ItemRows, read_records
 from pertinent.bundle.scorer import grades_and_relevance
+from pertinent.serving.bundles import Loaded
 from pertinent.serving.settings import Blend
+from pertinent.serving.stores import Found
 
 MAX_EXPLAINED = 20  # items of one answer whose contributions are worked out: each costs a pass a feature
 
@@ -21,14 +24,17 @@ MAX_EXPLAINED = 20  # items of one answer whose contributions are worked out: ea
 class Scored:
     """Scores of C candidates; NaN for an unknown one.
 
-    probs: (C, n) float32. grades: (C,) float64, expected stored grade. relevance: (C,) float64 in 0-1.
+    probs: (C, n) float32. features: (C, F) float32, what the network read. grades: (C,) float64, expected stored grade.
+    relevance: (C,) float64 in 0-1. candidates: as the store had them.
     """
 
     probs: NDArray[np.float32]
+    features: NDArray[np.float32]
     grades: NDArray[np.float64]
     relevance: NDArray[np.float64]
     features_s: float = 0.0
     network_s: float = 0.0
+    candidates: Candidates | None = None
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -36,43 +42,109 @@ class Scored:
         return ~np.isnan(self.relevance)
 
 
-def scored(probs: NDArray[np.float32], features_s: float = 0.0, network_s: float = 0.0) -> Scored:
-    """With the expected grade and relevance of `grades_and_relevance`."""
-    return Scored(probs, *grades_and_relevance(probs), features_s, network_s)
+def relevance_of(probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The relevance of `grades_and_relevance` alone: (C,) float64."""
+    return grades_and_relevance(probs)[1]
 
 
-def score_items(scorer: Scorer, query: str, item_ids: Sequence[str], batch: int) -> Scored:
-    """Scores of stored items by ID, at most ``batch`` through the network at a time."""
-    rows = np.array([scorer.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
-    places = np.flatnonzero(rows >= 0)
-    probs = np.full((rows.size, scorer.scale.n_grades), np.nan, dtype=np.float32)
-    features_s = network_s = 0.0
-    for start in range(0, places.size, batch):
-        part = places[start : start + batch]
+@dataclass(frozen=True)
+class Candidates:
+    """C candidates as the store has them.
+
+    rows: (C,) int64 into the bundle's own files, -1 for none. own: (C,) int64 into ``items``, which came from elsewhere,
+    -1 for none.
+    """
+
+    scorer: Scorer
+    found: Found
+    rows: NDArray[np.int64]
+    own: NDArray[np.int64]
+    items: ItemRows | None
+    store_s: float = 0.0
+
+    @classmethod
+    def of(cls, loaded: Loaded, ids: Sequence[str | None]) -> Candidates:
+        """Ask the store, once. ids: None for a candidate that has none."""
         began = time.perf_counter()
-        inputs = scorer.inputs(query, rows[part])
-        between = time.perf_counter()
-        probs[part] = scorer.run(*inputs)
-        features_s += between - began
-        network_s += time.perf_counter() - between
-    return scored(probs, features_s, network_s)
+        named = [item for item in ids if item is not None]
+        found = loaded.store.find(named) if named else Found(np.zeros(0, dtype=np.int64))
+        if len(named) < len(ids):
+            found = found.spread([place for place, item in enumerate(ids) if item is not None], len(ids))
+        own = np.full(len(ids), -1, dtype=np.int64)
+        items = None
+        if found.records:
+            scorer = loaded.scorer
+            records = list(found.records.values())
+            items, whole = read_records(records, scorer.encoder.dimensions, scorer.sides)
+            own[np.fromiter(found.records, dtype=np.int64)[whole]] = np.arange(whole.size)
+        return cls(loaded.scorer, found, found.rows, own, items, time.perf_counter() - began)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(C,): whether there is an item."""
+        return (self.rows >= 0) | (self.own >= 0)
+
+    def inputs(self, query: str, places: NDArray[np.int64]) -> Inputs:
+        """`Scorer.inputs` of the candidates at these places, all of them known."""
+        own = self.own[places]
+        if self.items is None or (own < 0).all():
+            return self.scorer.inputs(query, self.rows[places])
+        if (own >= 0).all():
+            whole = own.size == len(self.items) and (own == np.arange(own.size)).all()
+            return self.scorer.inputs_of(query, self.items if whole else self.items.take(own))
+        ours, theirs = np.flatnonzero(own < 0), np.flatnonzero(own >= 0)
+        parts = self.scorer.inputs(query, self.rows[places[ours]])
+        others = self.scorer.inputs_of(query, self.items.take(own[theirs]))
+        back = np.argsort(np.concatenate([ours, theirs]))
+        vectors, features = (np.concatenate([parts[k], others[k]])[back] for k in (1, 2))
+        return parts[0], vectors, features
+
+
+def score_items(loaded: Loaded, query: str, item_ids: Sequence[str], batch: int) -> Scored:
+    """Scores of stored items by ID, at most ``batch`` through the network at a time."""
+    return score_documents(loaded, query, item_ids, [None] * len(item_ids), batch)
 
 
 def score_documents(
-    scorer: Scorer, query: str, ids: Sequence[str | None], texts: Sequence[str | None], batch: int
+    loaded: Loaded, query: str, ids: Sequence[str | None], texts: Sequence[str | None], batch: int
 ) -> Scored:
-    """Scores of documents: the stored item where the ID is known, else the text, else unknown (NaN)."""
-    stored = [place for place, item in enumerate(ids) if item is not None and item in scorer.row_of]
-    held = set(stored)
-    written = [place for place, text in enumerate(texts) if text is not None and place not in held]
-    probs = np.full((len(ids), scorer.scale.n_grades), np.nan, dtype=np.float32)
-    found = score_items(scorer, query, [str(ids[place]) for place in stored], batch)
-    probs[stored] = found.probs
-    began = time.perf_counter()
-    for start in range(0, len(written), batch):
-        part = written[start : start + batch]
-        probs[part] = score_texts(scorer, query, [str(texts[place]) for place in part])
-    return scored(probs, found.features_s, found.network_s + time.perf_counter() - began)
+    """Scores of documents: the stored item where the store has it, else the text, else unknown (NaN)."""
+    scorer, candidates = loaded.scorer, Candidates.of(loaded, ids)
+    known = candidates.known
+    written = [place for place, text in enumerate(texts) if text is not None and not known[place]]
+    out = _Parts(scorer, len(ids))
+    for part in _batches(np.flatnonzero(known), batch):
+        out.add(part, lambda part=part: candidates.inputs(query, part))  # type: ignore[misc]
+    for part in _batches(np.array(written, dtype=np.int64), batch):
+        out.add(part, lambda part=part: text_inputs(scorer, query, [str(texts[k]) for k in part]))  # type: ignore[misc]
+    return out.scored(candidates)
+
+
+class _Parts:
+    """Scores of C candidates, filled in part by part."""
+
+    def __init__(self, scorer: Scorer, n_candidates: int) -> None:
+        self.scorer = scorer
+        self.probs = np.full((n_candidates, scorer.scale.n_grades), np.nan, dtype=np.float32)
+        self.features = np.full((n_candidates, len(scorer.description["features"])), np.nan, dtype=np.float32)
+        self.features_s = self.network_s = 0.0
+
+    def add(self, places: NDArray[np.int64], inputs: Callable[[], Inputs]) -> None:
+        began = time.perf_counter()
+        told = inputs()
+        between = time.perf_counter()
+        self.probs[places], self.features[places] = self.scorer.run(*told), told[2]
+        self.features_s += between - began
+        self.network_s += time.perf_counter() - between
+
+    def scored(self, candidates: Candidates) -> Scored:
+        grades, relevance = grades_and_relevance(self.probs)
+        spent = (self.features_s, self.network_s)
+        return Scored(self.probs, self.features, grades, relevance, *spent, candidates)
+
+
+def _batches(places: NDArray[np.int64], batch: int) -> Iterator[NDArray[np.int64]]:
+    return (places[start : start + batch] for start in range(0, places.size, batch))
 
 
 def blended(found: Scored, engagement: NDArray[np.float64], blend: Blend) -> NDArray[np.float64]:
@@ -97,37 +169,39 @@ def blended(found: Scored, engagement: NDArray[np.float64], blend: Blend) -> NDA
 def best_first(
     score: NDArray[np.float64], engagement: NDArray[np.float64], relevance: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Places best first: by score, then engagement, then relevance, then the order given; unknown (NaN) ones last."""
+    """Places best first: by score, then engagement, then relevance, then the order given.
+
+    Unknown (NaN) ones come last, by the same rule: where nothing is known, engagement alone orders.
+    """
     places = np.arange(score.size)
-    unknown = np.isnan(score)
-    keys = (places, -np.nan_to_num(relevance), np.where(unknown, 0.0, -engagement), -np.nan_to_num(score), unknown)
+    keys = (places, -np.nan_to_num(relevance), -engagement, -np.nan_to_num(score), np.isnan(score))
     return np.lexsort(keys)
 
 
-def explained(
-    scorer: Scorer, query: str, item_ids: Sequence[str], places: Sequence[int]
-) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
+def explained(found: Scored, query: str, places: Sequence[int]) -> dict[int, tuple[dict[str, float], dict[str, float]]]:
     """For each place, the features by name, and what each adds to the relevance.
 
     A feature's contribution is the relevance lost when it takes its median over all known candidates, the other inputs
     unchanged (occlusion; Robnik-Sikonja and Kononenko 2008, doi:10.1109/TKDE.2007.190734, with one replacing value).
     """
-    names = [feature["name"] for feature in scorer.description["features"]]
-    rows = np.array([scorer.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
-    if (rows < 0).all():
+    candidates = found.candidates
+    if candidates is None or not candidates.known.any():
         return {}
-    query_vectors, _, features = scorer.inputs(query, rows[rows >= 0])
+    scorer, known = candidates.scorer, np.flatnonzero(candidates.known)
+    names = [feature["name"] for feature in scorer.description["features"]]
+    query_vectors, vectors, features = candidates.inputs(query, known)
     median = np.median(features, axis=0)
+    row_of = {int(place): row for row, place in enumerate(known)}
     answer = {}
     for place in places:
-        if rows[place] < 0:
+        if place not in row_of:
             continue
-        _, vector, own = scorer.inputs(query, rows[place : place + 1])
-        changed = np.repeat(own, len(names) + 1, axis=0)
+        vector, own = vectors[row_of[place]][None], features[row_of[place]]
+        changed = np.repeat(own[None], len(names) + 1, axis=0)
         changed[np.arange(len(names)), np.arange(len(names))] = median
-        relevance = scored(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed)).relevance
+        relevance = relevance_of(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed))
         lost = relevance[-1] - relevance[:-1]
-        answer[place] = (_named(names, own[0]), _named(names, lost))
+        answer[place] = (_named(names, own), _named(names, lost))
     return answer
 
 

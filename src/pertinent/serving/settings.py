@@ -40,6 +40,23 @@ class Settings(Config):
     shadow_share: float = Field(default=0.0, ge=0, le=1, description="share of requests that the shadow scores too")
     control: Path | None = Field(default=None, description="folder in which workers agree on the bundle; made by serve")
     blend: Blend = Blend()
+    feature_log: Path | None = Field(default=None, description="folder for served features; see serving.feature_log")
+    feature_log_share: float = Field(default=0.01, ge=0, le=1, description="share of requests in the feature log")
+    feature_log_rows: int = Field(default=20_000, ge=1, description="candidates after which a file is written")
+    feature_log_seconds: float = Field(default=60.0, gt=0, description="after which one is written at the latest")
+    feature_log_queue_rows: int = Field(default=100_000, ge=1, description="candidates that may wait to be written")
+
+    store: str | None = Field(
+        default=None,
+        description="a folder of changes laid over the bundle's items, or redis:// of all items; none: the bundle's alone",
+    )
+    store_connect_ms: float = Field(default=100.0, gt=0, description="to connect to Redis")
+    store_read_ms: float = Field(default=50.0, gt=0, description="for Redis to answer a request's read")
+    store_failures: int = Field(default=3, ge=1, description="reads in a row that fail before Redis is left alone")
+    store_retry: float = Field(default=1.0, gt=0, description="between looks whether Redis is back")
+    store_cache: int = Field(default=20_000, ge=0, description="items of Redis that a worker keeps; 2-4 KB each")
+    store_fresh: float = Field(default=1.0, ge=0, description="how long a kept item is served without a look at Redis")
+    max_changes: int = Field(default=1_000, ge=1, description="items that one request puts or deletes")
 
     max_body_bytes: int = Field(default=4_000_000, ge=1_000)
     max_candidates: int = Field(default=5_000, ge=1)
@@ -50,6 +67,9 @@ class Settings(Config):
         default=16, ge=1, description="requests that a worker admits at once, the running one among them"
     )
     deadline_ms: float = Field(default=1_000.0, gt=0, description="of a request without the header X-Deadline-Ms")
+    max_head_bytes: int = Field(default=65_536, ge=1_024, description="of a request line and its headers")
+    head_timeout: float = Field(default=10.0, gt=0, description="for them to arrive, and for a first request")
+    answer_timeout: float = Field(default=30.0, gt=0, description="for a client to go on reading an answer")
     body_timeout: float = Field(default=10.0, gt=0, description="for a request's body to arrive")
     load_timeout: float = Field(default=300.0, gt=0, description="for every worker to open a new bundle")
     poll: float = Field(default=0.25, gt=0, description="between looks at the bundle's link and at the other workers")

@@ -47,4 +47,8 @@ class StudentConfig(Config):
     human_weight: float = Field(
         default=0.0, ge=0, description="of a judged training pair, where a labelled one weighs 1; 0: labels alone"
     )
+    buffer_rows: int = Field(
+        default=524_288, ge=1, description="label rows in memory that are shuffled together; about 250 bytes each"
+    )
+    workers: int = Field(default=1, ge=1, description="processes that compute the features of label rows")
     probe_pairs: int = Field(default=1000, ge=1, description="pairs replayed by the parity gate")

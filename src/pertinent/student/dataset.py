@@ -1,9 +1,10 @@
-"""The student's rows: label shards, judged dev pairs and items turned into arrays by the code that serves them."""
+"""The student's items and pairs turned into arrays by the code that serves them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,11 @@ class Catalogue:
 
     def served_rows(self, item_ids: list[str]) -> NDArray[np.int64]:
         """(N,) int64: the place of each item in ``ids``, which is what sides go by."""
-        place = {item: row for row, item in enumerate(self.ids)}
-        return np.array([place[item] for item in item_ids], dtype=np.int64)
+        return np.array([self._place[item] for item in item_ids], dtype=np.int64)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)
@@ -60,48 +64,6 @@ class PairRows:
     query_rows: NDArray[np.int64]
     item_rows: NDArray[np.int64]
     features: NDArray[np.float32]
-
-
-def read_labels(folder: Path, probability_columns: tuple[str, ...]) -> pl.DataFrame:
-    """All label shards of a folder in order of file name: query, item_id, p_1..p_n, weight (1 where they have none).
-
-    Shards are shard-*.parquet, or else every Parquet file. Raises DataError when there is none; see `check_labels`.
-    """
-    shards = sorted(folder.glob("shard-*.parquet")) or sorted(folder.glob("*.parquet"))
-    if not shards:
-        raise DataError(f"{folder}: expected label shards (shard-*.parquet), found none")
-    return pl.concat([_read_shard(shard, probability_columns) for shard in shards])
-
-
-def _read_shard(shard: Path, names: tuple[str, ...]) -> pl.DataFrame:
-    weighted = "weight" in pl.read_parquet_schema(shard)
-    table = read_parquet(shard, ["query", "item_id", *names, *(["weight"] if weighted else [])])
-    if not weighted:
-        table = table.with_columns(weight=pl.lit(1.0))
-    return table.with_columns(pl.col("weight").cast(pl.Float64), pl.col("query", "item_id").cast(pl.String))
-
-
-def check_labels(labels: pl.DataFrame, names: tuple[str, ...], source: Path) -> None:
-    """Raises DataError, naming the first row, where a row is no distribution or its weight is no number of 0 or more."""
-    right = ((pl.sum_horizontal(names) - 1).abs() < 1e-3) & (pl.min_horizontal(names) >= 0)
-    right &= (pl.col("weight") >= 0) & pl.col("weight").is_finite()
-    for name in names:
-        right &= pl.col(name).is_not_null()
-    wrong = labels.select(right.fill_null(False).not_().alias("wrong"))["wrong"].arg_true()
-    if wrong.len():
-        row = labels.row(int(wrong[0]), named=True)
-        found = ", ".join(f"{name} {row[name]}" for name in (*names, "weight"))
-        raise DataError(
-            f"{source}: labels, row {int(wrong[0])}: expected probabilities that sum to 1 and a weight of 0 or more, "
-            f"found {found}"
-        )
-
-
-def human_rows(judgments: pl.DataFrame, probability_columns: tuple[str, ...], weight: float) -> pl.DataFrame:
-    """Judged training pairs as rows of `read_labels`: all probability on the grade, each with this weight."""
-    train = judgments.filter(pl.col("split") == "train")
-    columns = [(pl.col("grade") == k).cast(pl.Float32).alias(name) for k, name in enumerate(probability_columns)]
-    return train.select("query", "item_id", *columns, pl.lit(weight).alias("weight"))
 
 
 def read_catalogue(text: Path, tokenizer: Tokenizer) -> Catalogue:
@@ -122,13 +84,13 @@ def with_sides(
     catalogue: Catalogue,
     config: FeaturesConfig,
     items: pl.DataFrame,
-    labels: pl.DataFrame,
+    labels: Callable[[], pl.DataFrame],
     mined: Mapping[str, Path],
 ) -> Catalogue:
     """The catalogue with the sides that ``config`` asks for.
 
-    items: the data stage's. labels: query, item_id, weight (expected grade) of training pairs. mined: the folders of the
-    stages "mine" and "boards" where there are. Raises ConfigError for a side that has no source.
+    items: the data stage's. labels: gives query, item_id, weight (expected grade) of training pairs. mined: the
+    folders of the stages "mine" and "boards" where there are. Raises ConfigError for a side that has no source.
     """
     ids = catalogue.ids
     sides: list[Side] = []
@@ -147,7 +109,7 @@ def with_sides(
             )
         found = pl.DataFrame({"item_id": ids}).join(items, on="item_id", how="left", maintain_order="left")
         categories = found[config.interest].to_list()
-        sides.append(learn_interest(labels, categories, ids, catalogue.statistics, n_folds, config.interest))
+        sides.append(learn_interest(labels(), categories, ids, catalogue.statistics, n_folds, config.interest))
     if config.graph:
         if not mined:
             raise ConfigError("student.features.graph: expected a section mine or boards in the config, found neither")
@@ -165,27 +127,33 @@ def _folds_of(mined: Path) -> int:
 
 
 def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, label: str) -> PairRows:
-    """Features of pairs (query, item_id, split), computed a query at a time as they are when served."""
+    """Pairs (query, item_id, split) as arrays."""
     queries = pairs["query"].unique(maintain_order=True).to_list()
     query_of = {query: row for row, query in enumerate(queries)}
     query_rows = np.array([query_of[query] for query in pairs["query"]], dtype=np.int64)
     item_rows = catalogue.texts.rows_of(pairs)
+    with progress(f"student: {label} features", pairs.height, "pairs") as bar:
+        features = pair_features_of(pairs, item_rows, catalogue)
+        bar.advance(pairs.height)
+    return PairRows(queries, tokenise(tokenizer, queries), query_rows, item_rows, features)
+
+
+def pair_features_of(pairs: pl.DataFrame, item_rows: NDArray[np.int64], catalogue: Catalogue) -> NDArray[np.float32]:
+    """Features of pairs (query, item_id, split), computed a query at a time as they are when served: (N, F) float32.
+
+    item_rows: (N,) the row of the catalogue's texts that each pair may read.
+    """
     features = np.empty((pairs.height, len(all_specs(catalogue.sides))), dtype=np.float32)
     versions = _versions(pairs, catalogue)
     served_rows = catalogue.served_rows(pairs["item_id"].to_list()) if catalogue.sides else item_rows
-    order = np.argsort(query_rows, kind="stable")
-    edges = np.searchsorted(query_rows[order], np.arange(len(queries) + 1))
-    with progress(f"student: {label} features", pairs.height, "pairs") as bar:
-        for row, query in enumerate(queries):
-            mine = order[edges[row] : edges[row + 1]]
-            for version in np.unique(versions[mine]):
-                one = mine[versions[mine] == version]
-                items = catalogue.lexical.take(item_rows[one])
-                features[one] = pair_features(
-                    query, items, served_rows[one], catalogue.statistics, catalogue.sides, int(version)
-                )
-            bar.advance(mine.size)
-    return PairRows(queries, tokenise(tokenizer, queries), query_rows, item_rows, features)
+    groups = pairs.select("query").with_columns(version=pl.Series(versions)).with_row_index("pair")
+    for (query, version), group in groups.group_by("query", "version", maintain_order=True):
+        mine = group["pair"].to_numpy().astype(np.int64)
+        items = catalogue.lexical.take(item_rows[mine])
+        features[mine] = pair_features(
+            str(query), items, served_rows[mine], catalogue.statistics, catalogue.sides, int(str(version))
+        )
+    return features
 
 
 def _versions(pairs: pl.DataFrame, catalogue: Catalogue) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,14 +17,16 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from pertinent.bundle.format import bundle_files, write_description, write_items, write_statistics
+from pertinent.bundle.items import ITEM_TEXT_KEYS
 from pertinent.bundle.sides import write_sides
 from pertinent.bundle.verify import verify_bundle
 from pertinent.data.build import Dataset
 from pertinent.features.assemble import all_specs
 from pertinent.features.encoder import mean_vectors
-from pertinent.files import write_parquet
+from pertinent.files import read_json, write_parquet
 from pertinent.student.dataset import Catalogue, pair_rows
 from pertinent.student.network import StudentHead
+from pertinent.text.item_texts import ABOUT_FILE
 from pertinent.types import Scale
 
 _OPSET = 17
@@ -85,11 +88,19 @@ def export_bundle(
             "n_items": n_items,
             "temperature": student.temperature,
             "features": [asdict(spec) for spec in specs],
+            "item_text": _item_text(student.catalogue),
         },
     )
     missing = [path for path in bundle_files(out) if not path.is_file()]
     assert not missing, f"bundle files not written: {missing}"
     return verify_bundle(out)
+
+
+def _item_text(catalogue: Catalogue) -> dict[str, Any] | None:
+    """How the text stage made an item's text, so that a server can do it again; None where it has not written it down."""
+    about = catalogue.texts.source.with_name(ABOUT_FILE)
+    document = read_json(about) if about.is_file() else {}
+    return {key: document[key] for key in ITEM_TEXT_KEYS} if set(ITEM_TEXT_KEYS) <= document.keys() else None
 
 
 def _export_onnx(served: _Served, dimensions: int, n_features: int, file: Path) -> None:

@@ -15,7 +15,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pertinent.errors import ModelError
+from pertinent.errors import ConfigError, ModelError
 from pertinent.teacher.config import LoraSettings
 from pertinent.teacher.cross_encoder import CrossEncoder
 
@@ -31,6 +31,11 @@ def with_adapters(network: CrossEncoder, settings: LoraSettings, *, four_bit: bo
         network.is_loaded_in_4bit = True  # where peft looks for it
         prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)  # type: ignore[no-untyped-call]
     layers = {name.rpartition(".")[2] for name, module in network.encoder.named_modules() if _is_linear(module)}
+    if not layers:
+        kind = network.config.encoder.model_type
+        raise ConfigError(
+            f"teacher.tuning: expected full, found {'qlora' if four_bit else 'lora'}; {kind} has no linear layers to adapt"
+        )
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=settings.rank,

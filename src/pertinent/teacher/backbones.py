@@ -128,6 +128,9 @@ def _load_folder(folder: Path, four_bit: bool, half: bool, dropout: float | None
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder)
+        if getattr(config, "text_config", None) is not None:
+            found = f"{config.model_type}, which reads more than text; its text model alone may be a folder of its own"
+            raise ModelError(f"{folder / 'config.json'}: expected a text model, found {found}")
         auto, options = encoder_class(config)
         for name, rate in list(vars(config).items()) if dropout is not None else ():
             if "dropout" in name and isinstance(rate, int | float) and not isinstance(rate, bool):

@@ -71,7 +71,7 @@ class Calibration:
         return at(best.x)
 
     def log_probabilities(self, logits: ArrayLike) -> Floats:
-        """(N, n) float64 natural logarithms of the probabilities, no less than -745."""
+        """(N, n) float64 natural logarithms of the probabilities; those of coral are no less than -745."""
         wide = self._calibrated(logits)
         if self.kind == "softmax":
             return np.asarray(log_softmax(wide, axis=1))

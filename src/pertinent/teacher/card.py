@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -17,7 +15,6 @@ from pertinent.evaluation.classification import (
     log_loss,
     most_likely,
 )
-from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
 
 Report = dict[str, dict[str, float | int | None]]  # "all" or a language -> figures
@@ -25,49 +22,30 @@ _Rows = NDArray[np.bool_]
 _FEWEST_PAIRS = 50  # of a language: calibration measured on fewer says nothing
 
 
-def calibration_report(
-    dev: pl.DataFrame, logits: NDArray[np.float32], calibration: Calibration, n_grades: int
-) -> Report:
+def calibration_report(dev: pl.DataFrame, before: NDArray[np.float64], after: NDArray[np.float64]) -> Report:
     """Dev figures, overall and for each language of 50 pairs or more.
 
-    dev: grade and language of N pairs. logits: (N, n or n - 1). Each value: n_pairs, accuracy, auroc_k+, log_loss,
-    ece_before (the head's own probabilities) and ece_after calibration. Both are measured on the pairs that the
-    calibration was fitted on: what is held out is in the evaluation.
+    dev: grade and language of N pairs. before, after: (N, n) probabilities as the heads give them, and calibrated. Each
+    value: n_pairs, accuracy, auroc_k+, log_loss, ece_before and ece_after calibration. Both are measured on the pairs that
+    the calibration was fitted on: what is held out is in the evaluation.
     """
-    raw = Calibration.none(calibration.kind, n_grades)
-    before, after = raw.probabilities(logits), calibration.probabilities(logits)
-
-    def errors(rows: _Rows) -> dict[str, float | None]:
-        grades = dev["grade"].to_numpy()[rows]
-        return {"ece_before": _ece(grades, before[rows]), "ece_after": _ece(grades, after[rows])}
-
-    return _by_language(dev, after, errors, n_grades)
-
-
-def ensemble_report(dev: pl.DataFrame, probs: NDArray[np.float32], n_grades: int) -> Report:
-    """The figures of ``calibration_report`` for the mean of calibrated probabilities, (N, n); one ece."""
-    wide = probs.astype(np.float64)
-    return _by_language(dev, wide, lambda rows: {"ece": _ece(dev["grade"].to_numpy()[rows], wide[rows])}, n_grades)
-
-
-def _by_language(
-    dev: pl.DataFrame, probs: NDArray[np.float64], errors: Callable[[_Rows], dict[str, float | None]], n_grades: int
-) -> Report:
     languages = dev["language"].fill_null("und")
     parts: dict[str, _Rows] = {"all": np.ones(dev.height, dtype=bool)}
     parts |= {language: (languages == language).to_numpy() for language in languages.unique().sort()}
     report = {}
     for name, rows in parts.items():
         if name == "all" or (rows.sum() >= _FEWEST_PAIRS and not rows.all()):
-            found = _figures(dev["grade"].to_numpy()[rows], probs[rows], n_grades) | errors(rows)
+            grades = dev["grade"].to_numpy()[rows]
+            errors = {"ece_before": _ece(grades, before[rows]), "ece_after": _ece(grades, after[rows])}
+            found = _figures(grades, after[rows]) | errors
             rounded = {key: None if value is None else round(value, 4) for key, value in found.items()}
             report[name] = {"n_pairs": int(rows.sum()), **rounded}
     return report
 
 
-def _figures(grades: NDArray[np.int64], probs: NDArray[np.float64], n_grades: int) -> dict[str, float | None]:
+def _figures(grades: NDArray[np.int64], probs: NDArray[np.float64]) -> dict[str, float | None]:
     chances = at_least(probs)
-    thresholds = {f"auroc_{k + 1}+": auroc(grades >= k, chances[:, k - 1]) for k in range(1, n_grades)}
+    thresholds = {f"auroc_{k + 1}+": auroc(grades >= k, chances[:, k - 1]) for k in range(1, probs.shape[1])}
     return {"accuracy": accuracy(grades, most_likely(probs)), **thresholds, "log_loss": log_loss(grades, probs)}
 
 
@@ -101,7 +79,7 @@ def ensemble_card(
     lines = [
         *_about(dataset, config, backbone, n_train_rows, folders),
         f"An ensemble: the mean of the calibrated probabilities of {len(members)} models that differ in their seed. On the "
-        "dev split, which also chose their calibrations:",
+        "dev split, which also chose their calibrations (ECE before and after them):",
         "",
         *_table("language", report),
         "",

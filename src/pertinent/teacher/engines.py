@@ -1,4 +1,4 @@
-"""How a trained network is run: torch, or ONNX on a CPU in float32 or 8-bit integers."""
+"""How a trained network is run: torch as it is or compiled, or ONNX on a CPU in float32 or 8-bit integers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.pairs import batch_inputs
 from pertinent.teacher.precision import hold_in_half
 
-EngineName = Literal["torch", "onnx", "onnx_int8"]
+EngineName = Literal["torch", "torch_compile", "onnx", "onnx_int8"]
 _OPSET = 17
 
 
@@ -39,8 +39,12 @@ class TorchEngine:
         self._bfloat16 = bfloat16
 
     @classmethod
-    def owning(cls, network: CrossEncoder, *, bfloat16: bool, device: str = "cpu") -> TorchEngine:
+    def owning(
+        cls, network: CrossEncoder, *, bfloat16: bool, device: str = "cpu", compiled: bool = False
+    ) -> TorchEngine:
         """Move a network to ``device`` for scoring alone: with bfloat16 its weights are changed, the head's never.
+
+        compiled: by torch.compile, for any batch shape; the first batches take minutes, and a CPU needs a C++ compiler.
 
         An encoder on a CPU becomes bfloat16 as a whole, which saves every cast, and runs ``attention.short_attention``
         where it can; anything else holds its linear layers so, and multiplies by autocast.
@@ -52,6 +56,8 @@ class TorchEngine:
             autocast = False
         elif bfloat16:
             hold_in_half(network.encoder)
+        if compiled:
+            network.encoder.compile(dynamic=True)
         return cls(network.to(device), bfloat16=autocast)
 
     def logits(self, rows: Sequence[Sequence[int]], pad_id: int) -> NDArray[np.float32]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pertinent.data.build import load_dataset
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.progress import progress
-from pertinent.teacher.card import ensemble_card, ensemble_report
+from pertinent.teacher.card import calibration_report, ensemble_card
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.rows import dev_judgments
 from pertinent.teacher.saving import load_teacher
@@ -29,14 +31,18 @@ def describe_ensemble(
     members together; and under "members" the seed, dev_loss and dev_auroc of each.
     """
     dataset = load_dataset(data)
-    n_grades = dataset.scale.n_grades
     dev = dev_judgments(dataset.judgments)
     texts = ItemTexts.read(text).of_pairs(dev)
-    with progress("teacher: dev", dev.height, "pairs") as bar:
-        probs = load_teacher(folder).score(dev["query"].to_list(), texts, bar)
+    teacher, queries = load_teacher(folder), dev["query"].to_list()
+    with progress("teacher: dev", 2 * dev.height, "pairs") as bar:
+        probs, raw = (
+            model.score(queries, texts, bar).astype(np.float64) for model in (teacher, teacher.uncalibrated())
+        )
     grades = dev["grade"].to_numpy()
-    report = ensemble_report(dev, probs, n_grades)
-    alone = {f"{k} (seed {seed})": _alone(counts) for k, (seed, counts) in enumerate(members.items())}
+    report = calibration_report(dev, raw, probs)
+    alone = {
+        f"{k} (seed {seed})": counts["calibration_error"]["all"] for k, (seed, counts) in enumerate(members.items())
+    }
     first = next(iter(members.values()))
     card = ensemble_card(dataset, config, str(first["backbone"]), int(first["train_rows"]), report, alone)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -48,9 +54,3 @@ def describe_ensemble(
         "calibration_error": report,
         "members": [{"seed": seed, **{key: counts[key] for key in judged}} for seed, counts in members.items()],
     }
-
-
-def _alone(counts: Mapping[str, Any]) -> dict[str, float | int | None]:
-    """A member's figures of all pairs, under the ensemble's names."""
-    figures = {key: value for key, value in counts["calibration_error"]["all"].items() if key != "ece_before"}
-    return {"ece" if key == "ece_after" else key: value for key, value in figures.items()}

@@ -65,12 +65,13 @@ class OrderedThresholds(nn.Module):
 def cross_entropy(kind: HeadKind, logits: Tensor, target_probs: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy (nats) of the head's distribution to the target distributions.
 
-    logits: (B, n or n - 1). target_probs: (B, n), rows summing to 1. weights: (B,) of each pair; the mean is over
-    their sum. For coral, as in its paper, the sum over thresholds of the binary cross-entropies, which is not the
+    logits: (B, n or n - 1). target_probs: (B, n), rows summing to 1. weights: (B,) of each pair, of mean 1 over all
+    pairs of a training: the mean is over the number of pairs, so that a batch gives the same gradient in however many parts
+    it is computed. For coral, as in its paper, the sum over thresholds of the binary cross-entropies, which is not the
     cross-entropy of the grades; for corn the sum over thresholds is exactly that, whatever the targets.
     """
     losses = _LOSSES[kind](logits.float(), target_probs)
-    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+    return losses.mean() if weights is None else (losses * weights).mean()
 
 
 def _softmax_loss(logits: Tensor, target_probs: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +30,14 @@ class Member:
 
 @dataclass(frozen=True)
 class EncodedUnit:
-    """Pairs as a teacher reads them. index: (N,) int64, of each pair among the distinct. rows: their token ids, by member."""
+    """Pairs as a teacher reads them. index: (N,) int64, of each pair among the distinct. rows: their token ids, by member.
+
+    n_cut: the most distinct pairs that one member's token budgets cut.
+    """
 
     index: NDArray[np.int64]
     rows: tuple[list[list[int]], ...]
+    n_cut: int
 
     @property
     def n_tokens(self) -> int:
@@ -44,11 +48,19 @@ class EncodedUnit:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Scores pairs of query and item text. teacher_id: hash of the weights, which names it in a soft label."""
+    """Scores pairs of query and item text. teacher_id: hash of weights and calibrations: names it in a label."""
 
     members: tuple[Member, ...]
     n_grades: int
     teacher_id: str
+
+    def uncalibrated(self) -> Teacher:
+        """The same networks with the probabilities of their own heads."""
+        members = tuple(
+            replace(member, calibration=Calibration.none(member.calibration.kind, self.n_grades))
+            for member in self.members
+        )
+        return replace(self, members=members)
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
@@ -58,19 +70,29 @@ class Teacher:
         queries, texts: N each; a text is what the text stage wrote. Identical pairs are scored once. A pair's
         probabilities do not depend on the others (to 1e-5 in float32).
         """
+        return self.score_counted(queries, texts, progress)[0]
+
+    def score_counted(
+        self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], int]:
+        """What ``score`` gives, and how many distinct pairs are longer than a member's token budgets and were cut."""
         distinct, index = _distinct(queries, texts)
         if not distinct:
-            return np.zeros((0, self.n_grades), dtype=np.float32)
-        probs = np.concatenate([self.score_encoded(block, progress) for block in self._blocks(distinct)])
+            return np.zeros((0, self.n_grades), dtype=np.float32), 0
+        found, n_cut = [], 0
+        for block in self._blocks(distinct):
+            found.append(self.score_encoded(block, progress))
+            n_cut += block.n_cut
         if progress is not None:
             progress.advance(index.size - len(distinct))
-        return probs[index]
+        return np.concatenate(found)[index], n_cut
 
     def encode(self, queries: Sequence[str], texts: Sequence[str]) -> EncodedUnit:
         """What `score_encoded` takes of N >= 1 pairs: the part of `score` that needs no network."""
         distinct, index = _distinct(queries, texts)
         read = [query for query, _ in distinct], [text for _, text in distinct]
-        return EncodedUnit(index, tuple(member.pairs.encode(*read).rows for member in self.members))
+        encoded = [member.pairs.encode(*read) for member in self.members]
+        return EncodedUnit(index, tuple(pairs.rows for pairs in encoded), max(pairs.n_cut for pairs in encoded))
 
     def score_encoded(self, encoded: EncodedUnit, progress: Progress | None = None) -> NDArray[np.float32]:
         """`score` of pairs that `encode` has read; they are held in memory at once."""

@@ -200,4 +200,6 @@ def _pair_template(
                 special = (tuple(ids[:n_prefix]), tuple(ids[query_end:text]), tuple(ids[text_end:]))
                 parts = (types[:n_prefix], types[n_prefix], types[query_end:text], types[text], types[text_end:])
                 return special, Segments(*parts)
-    raise ModelError(f"tokenizer: cannot find its pair template in {ids}")
+    raise ModelError(
+        f"tokenizer.json: expected a template that keeps both texts of a pair as they are, found {pair.tokens} for a and b"
+    )

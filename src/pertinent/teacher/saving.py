@@ -5,7 +5,8 @@ config.json, model.safetensors     the whole network in float32, a Hugging Face 
 adapter/                           the adapters and the head alone, as peft writes them
 tokenizer.json, tokenizer_config.json
 teacher.json                       template, token budgets, calibration, arithmetic, and a probe batch with its logits
-onnx/                              the network for the ONNX engines, made when first asked for
+onnx/                              the network for the ONNX engines, made when first asked for, with the hash of what it
+                                   was made of
 README.md                          model card
 member-K/                          the same, of each model of an ensemble; teacher.json then names the members, and
                                    README.md is the card of them together
@@ -16,18 +17,20 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
-from pertinent.errors import ModelError
-from pertinent.files import read_json, sha256_of_json, write_json
+from pertinent.errors import ConfigError, ModelError
+from pertinent.files import atomic_path, read_json, sha256_of_file, sha256_of_json, write_json
 from pertinent.teacher.adapters import merged
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.cross_encoder import CrossEncoder
@@ -35,10 +38,21 @@ from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, Torc
 from pertinent.teacher.model import Member, Teacher, score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
 from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
+from pertinent.teacher.vocabulary import TOKEN_VECTORS
 
 FORMAT = 2
 SETTINGS = "teacher.json"
 _PROBE = (("red sofa", "title: Red velvet sofa"), ("диван", "title: Oak table | brand: Ikea"), ("", ""))
+_NEEDED = (
+    "weights",
+    "calibration",
+    "probe_logits",
+    "pad_id",
+    "template",
+    "max_tokens",
+    "max_query_tokens",
+    "precision",
+)
 _SEGMENTED_INPUTS = ["input_ids", "token_type_ids", "attention_mask"]  # transformers' tokenizer gives two by default
 _PROBE_TOLERANCE = 1e-3  # in logits: float32 on another processor differs by about 1e-5, a lost head by 0.1
 
@@ -99,23 +113,53 @@ def recalibrate(folder: Path, calibration: Calibration, card: str) -> None:
     write_json(folder / SETTINGS, {**settings, "calibration": calibration.to_dict()})
 
 
+def combine_teachers(teachers: Sequence[Path], out: Path) -> str:
+    """Make one teacher of several trained apart, of whatever backbones, in ``out``; returns its teacher_id.
+
+    Its probabilities are the mean of theirs. Each is opened and checked first, and copied. Raises ModelError when one cannot
+    be opened, is an ensemble itself or is on another scale, ConfigError when ``out`` exists or fewer than two are given.
+    """
+    if len(teachers) < 2:
+        raise ConfigError(f"teacher combine: expected two teachers or more, found {len(teachers)}")
+    if out.exists():
+        raise ConfigError(f"{out}: expected a folder that does not exist yet, found one")
+    for folder in teachers:
+        if "members" in _settings(folder):
+            raise ModelError(f"{folder}: expected a teacher of one model, found an ensemble; name its members")
+    with atomic_path(out) as temporary:
+        names = [f"member-{k}" for k in range(len(teachers))]
+        for name, folder in zip(names, teachers, strict=True):
+            shutil.copytree(folder, temporary / name, ignore=shutil.ignore_patterns("onnx", "manifest.json"))
+        for shared in ("tokenizer.json", TOKEN_VECTORS):
+            if (teachers[0] / shared).is_file():
+                shutil.copyfile(teachers[0] / shared, temporary / shared)
+        save_ensemble(names, temporary)
+        origins = [f"- {name}: {_settings(folder)['backbone']}" for name, folder in zip(names, teachers, strict=True)]
+        card = [
+            "# Relevance teacher of several models",
+            "",
+            "The mean of the calibrated probabilities of:",
+            "",
+            *origins,
+        ]
+        (temporary / "README.md").write_text("\n".join(card) + "\n", encoding="utf-8")
+        return load_teacher(temporary, device="cpu").teacher_id
+
+
 def save_ensemble(members: list[str], folder: Path) -> None:
     """Make ``folder``, which holds the teacher folders named, one teacher whose probabilities are their mean."""
     settings = {name: read_json(folder / name / SETTINGS) for name in members}
-    weights = sha256_of_json([settings[name]["weights"] for name in members])
     backbones = list(dict.fromkeys(str(settings[name]["backbone"]) for name in members))
-    write_json(
-        folder / SETTINGS,
-        {"format": FORMAT, "members": members, "weights": weights, "backbone": "; ".join(backbones)},
-    )
+    write_json(folder / SETTINGS, {"format": FORMAT, "members": members, "backbone": "; ".join(backbones)})
 
 
 def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | None = None) -> Teacher:
-    """Open a teacher folder and replay its probe batch.
+    """Open a teacher folder, check its weights' hash and replay its probe batch.
 
-    engine: torch on ``device`` (default: the accelerator if there is one, else the CPU), or ONNX on the CPU.
-    Raises ModelError when a file is missing, the format is another version's, the head was not saved, or the probe's
-    logits are not the stored ones to 1e-3.
+    engine: torch, as it is or compiled, on ``device`` (default: the accelerator if there is one, else the CPU), or ONNX
+    on the CPU.
+    Raises ModelError when a file is missing, the format is another version's, the head was not saved, weights are not
+    the saved ones, or the probe's logits are not the stored ones to 1e-3.
     """
     settings = _settings(folder)
     names = settings.get("members")
@@ -124,16 +168,14 @@ def load_teacher(folder: Path, *, engine: EngineName = "torch", device: str | No
     sizes = {member.n_grades for member in members}
     if len(sizes) != 1:
         raise ModelError(f"{folder / SETTINGS}: expected members on one scale, found {sorted(sizes)} grades")
-    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), _id_of(settings))
+    return Teacher(tuple(loaded.member for loaded in members), sizes.pop(), teacher_id_of(folder))
 
 
 def teacher_id_of(folder: Path) -> str:
     """The teacher_id of a teacher folder that is not opened. Raises ModelError where it is none."""
-    return _id_of(_settings(folder))
-
-
-def _id_of(settings: dict[str, Any]) -> str:
-    return str(settings["weights"])[:16]
+    settings = _settings(folder)
+    folders = [folder / name for name in settings["members"]] if "members" in settings else [folder]
+    return sha256_of_json([[part["weights"], part["calibration"]] for part in map(_whole_settings, folders)])[:16]
 
 
 def load_network(folder: Path) -> CrossEncoder:
@@ -163,8 +205,11 @@ class _Loaded:
 
 
 def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loaded:
-    settings = _settings(folder)
+    settings = _whole_settings(folder)
     network = load_network(folder)
+    if (weights := _weights_hash(network)) != settings["weights"]:
+        expected_weights = str(settings["weights"])[:12]
+        raise ModelError(f"{folder}: expected the saved weights, {expected_weights}, found others, {weights[:12]}")
     n_grades = network.config.n_grades
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     budgets = (settings["max_tokens"], settings["max_query_tokens"])
@@ -172,16 +217,20 @@ def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loade
         pairs = PairEncoder.of_encoder(tokenizer, *budgets, segments=network.config.segments)
     else:
         pairs = PairEncoder.of_decoder(tokenizer, settings["template"], *budgets)
-    calibration = Calibration.from_dict(settings["calibration"], n_grades)
+    try:
+        calibration = Calibration.from_dict(settings["calibration"], n_grades)
+    except ModelError as error:
+        raise ModelError(f"{folder / SETTINGS}: {error}") from None
     pad_id = int(settings["pad_id"])
     expected = np.asarray(settings["probe_logits"])
     _check_probe(folder, _probe_logits(TorchEngine(network, bfloat16=False), pairs, pad_id), expected)
-    runner = _engine(engine, network, folder, str(settings["precision"]), device)
+    runner = _engine(engine, network, folder, settings, device)
     if engine == "onnx":  # 8-bit integers give other logits
         _check_probe(folder / "onnx", _probe_logits(runner, pairs, pad_id), expected)
     runs_on = next(runner.network.parameters()).device.type if isinstance(runner, TorchEngine) else "cpu"
-    batch_tokens = scoring_tokens(settings["batch_tokens"], runs_on)
-    return _Loaded(Member(runner, pairs, calibration, pad_id, batch_tokens), n_grades)
+    batch_tokens = scoring_tokens(settings.get("batch_tokens"), runs_on)
+    member = Member(runner, pairs, calibration, pad_id, batch_tokens)
+    return _Loaded(member, n_grades)
 
 
 def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.float64]) -> None:
@@ -193,16 +242,30 @@ def _check_probe(folder: Path, found: NDArray[np.float32], expected: NDArray[np.
         )
 
 
-def _engine(name: EngineName, network: CrossEncoder, folder: Path, precision: str, device: str | None) -> LogitsEngine:
-    import torch
-
-    if name == "torch":
+def _engine(
+    name: EngineName, network: CrossEncoder, folder: Path, settings: Mapping[str, Any], device: str | None
+) -> LogitsEngine:
+    if name in ("torch", "torch_compile"):
         found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return TorchEngine.owning(network, bfloat16=wants_bfloat16(precision, found), device=found)
+        half = wants_bfloat16(str(settings["precision"]), found)
+        return TorchEngine.owning(network, bfloat16=half, device=found, compiled=name == "torch_compile")
     file = folder / "onnx" / ("model.onnx" if name == "onnx" else "model_int8.onnx")
-    if not file.is_file():
+    origin = file.with_suffix(".json")  # of which weights the file was made, and its own hash: an int8 one has no probe
+    if not file.is_file() or not origin.is_file():
         export_onnx(network, file, int8=name == "onnx_int8")
+        write_json(origin, {"weights": settings["weights"], "sha256": sha256_of_file(file)})
+    if read_json(origin) != {"weights": settings["weights"], "sha256": sha256_of_file(file)}:
+        raise ModelError(f"{file}: expected the export of this teacher's weights, found another file; remove it")
     return OnnxEngine(file)
+
+
+def _whole_settings(folder: Path) -> dict[str, Any]:
+    """Those of a teacher of one model."""
+    settings = _settings(folder)
+    absent = [name for name in _NEEDED if name not in settings]
+    if absent:
+        raise ModelError(f"{folder / SETTINGS}: expected {', '.join(_NEEDED)}, found no {absent[0]}")
+    return settings
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -245,5 +308,5 @@ def _weights_hash(network: CrossEncoder) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).data)
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
 from pertinent.data.build import load_dataset
-from pertinent.errors import ConfigError
+from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.files import read_json, write_json
 from pertinent.progress import progress, say
@@ -40,6 +40,9 @@ from pertinent.teacher.trainer import HISTORY, train_network
 from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
+
+SUMMARY = "summary.json"
+_JUDGED = ("dev_loss", "dev_auroc")
 
 
 def train_teacher(
@@ -74,10 +77,6 @@ def train_teacher(
     save_ensemble(names, out)
     seeds = [seed + k for k in range(config.members)]
     return StageResult(describe_ensemble(out, config, data, text, dict(zip(seeds, members, strict=True))))
-
-
-SUMMARY = "summary.json"
-_JUDGED = ("dev_loss", "dev_auroc")
 
 
 @dataclass
@@ -136,6 +135,11 @@ def prepare_network(backbone: Backbone, config: TeacherConfig, n_grades: int, se
         positions -= padding + 1
     if positions is not None and config.max_tokens > positions:
         raise ConfigError(f"teacher.max_tokens: expected at most the backbone's {positions}, found {config.max_tokens}")
+    table: Any = network.get_input_embeddings()
+    known = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if known > table.num_embeddings:
+        allowed = f"expected a tokenizer of at most {table.num_embeddings} tokens, as its weights"
+        raise ModelError(f"{backbone.name}: {allowed}, found {known}")
     pad_id = padding_id(network, tokenizer, config.pad_token, backbone.name)
     network.config.pad_token_id = pad_id
     adapters = None
@@ -162,9 +166,8 @@ def _train_member(
 ) -> dict[str, Any]:
     """One network from judgments to a teacher folder; returns the counts of the manifest.
 
-    rows_seed: of the choice of rows, the same for every member of an ensemble.
-
-    They are kept in out/summary.json, by which a folder that a kill left after the training is known to be done.
+    rows_seed: of the choice of rows, the same for every member of an ensemble. The counts are kept in out/summary.json,
+    by which a folder that a kill left after the training is known to be done.
     """
     if (out / SUMMARY).is_file():
         return dict(read_json(out / SUMMARY))
@@ -182,7 +185,7 @@ def _train_member(
         return {}  # what several processes trained together, the first one saves
     grades = dev["grade"].to_numpy()
     calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
-    report = calibration_report(dev, dev_logits, calibration, n_grades)
+    report = calibration_report(dev, *_before_and_after(calibration, dev_logits, n_grades))
     judged = {key: read_json(out / HISTORY)[-1][key] for key in _JUDGED}
 
     def card() -> str:
@@ -211,7 +214,7 @@ def _train_member(
         del trained, saved
         dev_logits = _saved_logits(out, dev_pairs.rows)
         calibration = Calibration.fit(config.head, dev_logits, grades, n_grades)
-        report = calibration_report(dev, dev_logits, calibration, n_grades)
+        report = calibration_report(dev, *_before_and_after(calibration, dev_logits, n_grades))
         judged = _dev_figures(dev_logits, grades, calibration)
         recalibrate(out, calibration, card())
     counts = {
@@ -280,6 +283,12 @@ def _saved_logits(folder: Path, ids: list[list[int]]) -> NDArray[np.float32]:
     (member,) = load_teacher(folder).members
     with progress("teacher: calibrate", len(ids), "pairs") as bar:
         return score_rows(member.engine, ids, member.pad_id, member.batch_tokens, bar)
+
+
+def _before_and_after(
+    calibration: Calibration, logits: NDArray[np.float32], n_grades: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return Calibration.none(calibration.kind, n_grades).probabilities(logits), calibration.probabilities(logits)
 
 
 def _dev_figures(logits: NDArray[np.float32], grades: NDArray[np.int64], calibration: Calibration) -> dict[str, float]:

@@ -34,7 +34,7 @@ def build_text(
     (body: every field but the title, joined). Where the config names no fields, the data set's attributes come after
     the default ones. tokenizer_file: the teacher's tokenizer.json. sources: folders with item fields that other stages
     made (`text.sources`); their versions are rows of their own where the text differs from version -1. Read it with
-    `ItemTexts`. Also writes out/text.json: {"fields", "max_tokens", "n_folds"}.
+    `ItemTexts`. Also writes out/text.json: {"fields", "max_tokens", "drop_repeats", "lists", "n_folds"}; lists: the fields that are lists of texts.
     Raises ConfigError when no configured field is in the data set.
     """
     prepared = prepare_text(config, data, sources)
@@ -46,8 +46,10 @@ def build_text(
         known = ", ".join(prepared.names)
         raise DataError(f"{data / 'items.parquet'}: expected some text in {known}, found none in any item")
     write_parquet(out / ITEMS_FILE, frame)
-    settings = prepared.config.model_dump(mode="json", include={"fields", "max_tokens"})
-    write_json(out / ABOUT_FILE, {**settings, "n_folds": prepared.n_folds})
+    settings = prepared.config.model_dump(mode="json", include={"fields", "max_tokens", "drop_repeats"})
+    schema = prepared.of_version(SERVED).schema
+    lists = [name for name in prepared.names if isinstance(schema[name], pl.List)]
+    write_json(out / ABOUT_FILE, {**settings, "lists": lists, "n_folds": prepared.n_folds})
     tokens = served["n_tokens"]
     counts = {
         "items": served.height,
@@ -110,6 +112,16 @@ def _with_attributes(config: TextConfig, attributes: Sequence[str]) -> TextConfi
     return config.model_copy(update={"fields": (*config.fields, *more)})
 
 
+def render_items(items: pl.DataFrame, config: TextConfig, tokenizer: Tokenizer) -> pl.DataFrame:
+    """The rows of version -1 that `build_text` would write of these items, in their order.
+
+    items: item_id and any of the config's fields, as in the data stage's table. config: as the text stage used it.
+    """
+    names = [field.name for field in config.fields if field.name in items.columns]
+    rows, _ = _render_batch(items.select("item_id", *names).to_dicts(), SERVED, names, config, tokenizer)
+    return pl.DataFrame(rows, schema=_SCHEMA)
+
+
 _SCHEMA = {
     "item_id": pl.String,
     "text_version": pl.Int8,
@@ -141,7 +153,7 @@ def _render_version(
     frames, n_repeated = [pl.DataFrame(schema=_SCHEMA)], 0
     columns = ["item_id", *prepared.names, *(["language"] if "language" in items.columns else [])]
     for part in items.select(list(dict.fromkeys(columns))).iter_slices(_BATCH_ITEMS):
-        rows, n = _render_batch(part.to_dicts(), version, prepared, tokenizer)
+        rows, n = _render_batch(part.to_dicts(), version, prepared.names, prepared.config, tokenizer)
         frames.append(pl.DataFrame(rows, schema=_SCHEMA))
         n_repeated += n
         bar.advance(part.height)
@@ -149,15 +161,14 @@ def _render_version(
 
 
 def _render_batch(
-    batch: list[dict[str, Any]], version: int, prepared: PreparedText, tokenizer: Tokenizer
+    batch: list[dict[str, Any]], version: int, names: Sequence[str], config: TextConfig, tokenizer: Tokenizer
 ) -> tuple[list[dict[str, Any]], int]:
-    names = prepared.names
     fields = [[Field.of(name, row[name]) for name in names] for row in batch]
     tokens = PhraseTokens(tokenizer)
     tokens.add([MARK, *map(tag_of, names), *(entry for item in fields for field in item for entry in field.entries)])
     rows, n_repeated = [], 0
     for row, item in zip(batch, fields, strict=True):
-        rendered = render(item, tokens, prepared.config)
+        rendered = render(item, tokens, config)
         n_repeated += rendered.n_repeated
         title = " ".join(entry for field in item if field.name == "title" for entry in field.entries)
         body = " ".join(entry for field in item if field.name != "title" for entry in field.entries)
