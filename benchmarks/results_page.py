@@ -14,6 +14,7 @@ from page_tables import cell, interval, number, shown, table, target_lines
 from pertinent.files import read_json
 from pertinent.report.definitions import main_threshold
 from pertinent.report.numbers import duration, signed
+from serving_page import serving_sections
 from teacher_page import teacher_sections
 
 PAGE = ROOT / "docs" / "results.md"
@@ -38,7 +39,9 @@ def page(results: Path) -> str:
     """The page as text. results: the folder of the results files; it need not exist."""
     file = results / "pipeline.json"
     parts = pipeline_sections(read_json(file)) if file.is_file() else []
-    return "\n\n".join([HEAD, *([*parts, *teacher_sections(results)] or [NO_RESULTS])]) + "\n"
+    return (
+        "\n\n".join([HEAD, *([*parts, *teacher_sections(results), *serving_sections(results)] or [NO_RESULTS])]) + "\n"
+    )
 
 
 def pipeline_sections(document: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,10 @@
 """The server under open-loop load: Poisson arrivals, latency counted from the time a request was meant to be sent.
 
-For 100, 500 and 1,000 candidates by ID and 1 and 2 workers: the in-process score, latency at a low rate, the highest rate
-whose p99 stays within 25 ms, and what happens at twice that rate. Latency by stage is the server's own Server-Timing.
-The sender runs on the same machine: its share of a core is in every row.
+For 100, 500 and 1,000 candidates by ID, 1 and 2 workers, and items in the bundle's own files (mmap) or in a real redis-server
+on the same machine that is started and loaded here: the in-process score, latency at a low rate, the highest rate whose p99
+stays within 25 ms, and what happens at twice that rate. Latency by stage is the server's own Server-Timing. The sender runs
+on the same machine: its share of a core is in every row. store_bytes_per_item: of the files, or what Redis grew by. A row
+takes three to five minutes, the twelve about an hour.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,13 +41,18 @@ from common import (
 from pertinent.bundle import Scorer, open_bundle
 from pertinent.errors import DataError, PertinentError
 from pertinent.files import read_parquet
+from pertinent.serving.bundles import Loaded
+from pertinent.serving.loading import load_items
 from pertinent.serving.scoring import score_items
+from pertinent.serving.stores.embedded import EmbeddedStore
+from redis_servers import start_redis
 
 SEED = 0
 P99_AIM_MS = 25.0
 CANDIDATES, WORKERS = (100, 500, 1000), (1, 2)
 _CONNECTIONS = 256
-_STAGES = ("read", "parse", "queue", "features", "network", "write")
+STORES = ("mmap", "redis")
+_STAGES = ("read", "parse", "queue", "store", "features", "network", "write")
 
 
 @dataclass
@@ -85,20 +93,22 @@ def requests_of(scorer: Scorer, bundle: Path, n_candidates: int, n: int) -> list
 
 
 def in_process_ms(scorer: Scorer, asked: list[tuple[str, list[str]]]) -> float:
-    """Median of the score without a server."""
+    """Median of the score of the bundle's own items without a server."""
+    loaded = Loaded(scorer, Path(), "", EmbeddedStore(scorer))
     spent = []
     for query, ids in asked:
         began = time.perf_counter()
-        score_items(scorer, query, ids, 1_024)
+        score_items(loaded, query, ids, 1_024)
         spent.append((time.perf_counter() - began) * 1000)
     return float(np.median(spent))
 
 
 @contextlib.contextmanager
-def server(bundle: Path, workers: int) -> Iterator[int]:
+def server(bundle: Path, workers: int, store: str | None) -> Iterator[int]:
     """`pertinent serve` on a free port of loopback; yields the port."""
     code = "from pertinent.cli import main; main()"
     options = ["--port", "0", "--workers", str(workers), "--set", "access_log=false"]
+    options += ["--store", store] if store else []
     command = [sys.executable, "-c", code, "serve", str(bundle), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -111,6 +121,26 @@ def server(bundle: Path, workers: int) -> Iterator[int]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate()
+
+
+@contextlib.contextmanager
+def items_in(store: str, bundle: Path) -> Iterator[tuple[str | None, int]]:
+    """The items where the row wants them; yields what `--store` takes, and the bytes that they take."""
+    if store == "mmap":
+        # The file names differ between bundle formats, not that the items' own files lie in a folder of theirs.
+        yield None, sum(file.stat().st_size for file in bundle.glob("*/*") if file.suffix in (".npy", ".npz", ".json"))
+        return
+    import redis
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = start_redis(Path(folder))
+        try:
+            with redis.Redis(port=started.port) as asked:
+                before = int(asked.info("memory")["used_memory"])
+                load_items(started.url, bundle)
+                yield started.url, int(asked.info("memory")["used_memory"]) - before
+        finally:
+            started.stop()
 
 
 async def loaded(port: int, bodies: list[bytes], rate: float, seconds: float) -> Load:
@@ -177,16 +207,24 @@ def capacity(port: int, bodies: list[bytes], first: float, seconds: float) -> Lo
         best, rate = load, rate * 1.125
 
 
-def measure(bundle: Path, n_candidates: int, workers: int, *, quick: bool) -> dict[str, Any]:
+def measure(bundle: Path, store: str, n_candidates: int, workers: int, *, quick: bool) -> dict[str, Any]:
     """A row: in process, at a tenth of what one thread can do, at capacity, and at twice that."""
+    with items_in(store, bundle) as (address, n_bytes):
+        return _measured(bundle, store, address, n_bytes, n_candidates, workers, quick)
+
+
+def _measured(
+    bundle: Path, store: str, address: str | None, n_bytes: int, n_candidates: int, workers: int, quick: bool
+) -> dict[str, Any]:
     scorer = open_bundle(bundle)
     asked = requests_of(scorer, bundle, n_candidates, 20 if quick else 200)
     bodies = [orjson.dumps({"query": query, "item_ids": ids}) for query, ids in asked]
     alone_ms = in_process_ms(scorer, asked)
     seconds, highest = (1.0, 1) if quick else (20.0, workers)
-    figures: dict[str, Any] = {"candidates": n_candidates, "workers": workers, "store": "mmap"}
+    figures: dict[str, Any] = {"candidates": n_candidates, "workers": workers, "store": store}
+    figures |= {"n_items": len(scorer.row_of), "store_bytes_per_item": round(n_bytes / len(scorer.row_of), 1)}
     figures["in_process_p50_ms"] = round(alone_ms, 3)
-    with server(bundle, workers) as port:
+    with server(bundle, workers, address) as port:
         asyncio.run(loaded(port, bodies, 10.0, 1.0 if quick else 3.0))  # warm
         quiet = asyncio.run(loaded(port, bodies, 100 / alone_ms, seconds))
         figures |= {f"quiet_{key}": value for key, value in quiet.figures().items()}
@@ -226,11 +264,12 @@ def main() -> None:
     started = time.monotonic()
     try:
         bundle = bundle_folder(arguments.bundle)
-        known = {f"mmap-{n}-{workers}": (n, workers) for n in CANDIDATES for workers in WORKERS}
-        rows: list[Row] = []
-        for name in chosen_rows(known, arguments.rows):
-            n, workers = known[name]
-            rows.append(measured_row(name, lambda n=n, w=workers: measure(bundle, n, w, quick=arguments.quick)))
+        known = {f"{store}-{n}-{w}": (store, n, w) for store in STORES for n in CANDIDATES for w in WORKERS}
+        quick = arguments.quick
+        rows: list[Row] = [
+            measured_row(name, lambda told=known[name]: measure(bundle, *told, quick=quick))
+            for name in chosen_rows(known, arguments.rows)
+        ]
         folder = results_folder(arguments)
         document = write_results("serving", rows, targets, seeds=[SEED], started=started, folder=folder)
     except PertinentError as error:

@@ -49,7 +49,6 @@ SEARCH: dict[str, dict[str, Any]] = {
     "two-epochs": {"epochs": 2},
     "learning-rate-5e-5": {"learning_rate": 5e-5},
     "learning-rate-2e-4": {"learning_rate": 2e-4},
-    "batch-16": {"batch_size": 16},
     "no-layer-decay": {"layer_decay": 1.0},
     "misspelling": {"augmentation": {"misspelling": 0.3}},
     "field-dropout": {"augmentation": {"field_dropout": 0.2}},

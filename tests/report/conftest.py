@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from pertinent.evaluation import evaluate, write_evaluation
+from pertinent.evaluation.fidelity import with_fidelity
 from pertinent.files import write_json, write_parquet
 from pertinent.pipeline.agreement import with_agreement
 from pertinent.pipeline.differences import with_differences
@@ -102,7 +103,11 @@ def write_run(
     measured = evaluate(scores, scale, systems=SYSTEMS, resamples=60)
     metrics = with_differences(measured.metrics, scores, scale)
     metrics = with_agreement(metrics, scores, made_up_ratings(scores, n_grades), scale, systems=SYSTEMS)
+    metrics = with_fidelity(metrics, scores, scale)
     write_evaluation(dataclasses.replace(measured, metrics=metrics), folder / "evaluation")
+    drops = [("vectors", 0.12), ("title.bm25", 0.034), ("body.<bm25>", 0.0), ("title.phrase", -0.01)]
+    importance = [{"feature": name, "auroc_drop": drop} for name, drop in drops]
+    write_json(folder / "student" / "importance.json", importance)
     steps = range(1, 41)
     history: list[dict[str, Any]] = [{"step": 10 * s, "epoch": s / 20, "loss": 1.6 / s**0.3} for s in steps]
     history[19] |= {"dev_loss": 0.9, "dev_auroc_4+": 0.68}

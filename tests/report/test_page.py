@@ -89,7 +89,7 @@ def test_the_page_is_well_formed_and_accessible(run: Path) -> None:
     assert count["table"] == count["caption"] > 5
     assert all(a.get("scope") in ("row", "col") for tag, a in page.tags if tag == "th")
     drawings = [a for tag, a in page.tags if tag == "svg" and a.get("role") == "img"]
-    assert len(drawings) == 4 + 6 + 2 + 2 + 3  # thresholds, slices, reliability, histograms, curves
+    assert len(drawings) == 4 + 6 + 2 + 2 + 3 + 1  # thresholds, slices, reliability, histograms, curves, gains
     assert all(set(a["aria-labelledby"].split()) <= ids.keys() for a in drawings)
 
 

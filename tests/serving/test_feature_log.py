@@ -15,8 +15,10 @@ from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.adhoc import text_inputs
 from pertinent.errors import ConfigError
 from pertinent.serving import feature_log
+from pertinent.serving.bundles import Loaded
 from pertinent.serving.feature_log import PATTERN, FeatureLog, Served, prepare_folder
 from pertinent.serving.scoring import score_documents
+from pertinent.serving.stores.embedded import EmbeddedStore
 
 IDS = ["i3", "nowhere", None, "i0"]
 TEXTS = [None, None, "Small lamp", None]
@@ -28,7 +30,8 @@ def scorer(bundles: tuple[Path, Path]) -> Scorer:
 
 
 def served(scorer: Scorer, request: str = "r1", bundle: str = "b") -> Served:
-    found = score_documents(scorer, "red sofa", IDS, TEXTS, 100)
+    loaded = Loaded(scorer, Path("bundle"), bundle, EmbeddedStore(scorer))
+    found = score_documents(loaded, "red sofa", IDS, TEXTS, 100)
     return Served(bundle, scorer.feature_names, request, "/v1/rerank", "red sofa", IDS, TEXTS, found)
 
 

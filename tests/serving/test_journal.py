@@ -17,6 +17,7 @@ from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.rows import encoding_of
 from pertinent.errors import ConfigError
+from pertinent.pipeline.audit import audit
 from pertinent.serving.bundles import Loaded
 from pertinent.serving.changes import write_changed
 from pertinent.serving.loading import delete_items, load_items
@@ -192,6 +193,17 @@ def test_threads_read_while_one_writes(tmp_path: Path, scorer: Scorer) -> None:
     store.close()
 
 
+def test_a_store_that_was_replaced_holds_no_file_open(tmp_path: Path, scorer: Scorer) -> None:
+    def held() -> int:
+        return sum(os.path.realpath(fd).endswith(".journal") for fd in Path("/proc/self/fd").iterdir())
+
+    store = opened(tmp_path, scorer)
+    store.put({"a": b"first"})
+    assert held() == 1
+    del store
+    assert held() == 0
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, scorer: Scorer) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
@@ -214,7 +226,8 @@ def test_load_and_delete_from_files(tmp_path: Path, shop: Shop, scorer: Scorer, 
 def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
     serve: Callable[..., Server], shop: Shop, tmp_path: Path
 ) -> None:
-    server = serve(shop.bundle, "--workers", "2", "--store", tmp_path / "changes")
+    log = ("--feature-log", tmp_path / "log", "--feature-log-share", "1")
+    server = serve(shop.bundle, "--workers", "2", "--store", tmp_path / "changes", *log)
     body = {"query": "red sofa", "item_ids": ["couch", *IDS]}
     with server.client() as client:
         assert client.put("/v1/items", json={"items": [NEW]}).status_code == 401
@@ -235,6 +248,9 @@ def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
         assert 'pertinent_changed_items_total{change="put"} 1.0' in text
         assert client.get("/v1/models").json()["data"][0]["n_items"] == 6
     assert server.stop() == 0
+    told = audit(tmp_path / "log", shop.bundle)
+    assert told["from_store"] == 6
+    assert not told["skew"]
     again = serve(shop.bundle, "--store", tmp_path / "changes")
     with again.client() as client:
         until(lambda: client.post("/v1/score", json=body).json()["unknown"] == [])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,65 +16,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from pertinent.bundle import open_bundle
 from pertinent.serving.bundles import hash_of
-from servers import ADMIN, MAIN, Server, move, until
+from servers import ADMIN, IDS, MAIN, Load, Server, asked, move, probabilities, until
 
 Serve = Callable[..., Server]
-IDS = [f"i{k}" for k in range(6)]
-BODY = {"query": "red sofa", "item_ids": IDS}
 HEADERS = {"authorization": f"Bearer {ADMIN}"}
-
-
-def probabilities(bundle: Path) -> list[list[float]]:
-    return open_bundle(bundle).score("red sofa", IDS).astype(float).tolist()
-
-
-def asked(client: httpx2.Client) -> Any:
-    answer = client.post("/v1/score", json=BODY)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def agrees(answer: Any, wanted: list[list[float]]) -> bool:
-    found = [item["probabilities"] for item in answer["items"]]
-    pairs = zip(found, wanted, strict=True)
-    return all(a == pytest.approx(b, abs=1e-6) for a, b in pairs)
-
-
-class Load:
-    """Keeps asking on threads of its own until it is stopped; each answer must be one bundle's, whole."""
-
-    def __init__(self, server: Server, wanted: dict[str, list[list[float]]], threads: int = 2) -> None:
-        self.server, self.wanted = server, wanted
-        self.seen: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self.stop = threading.Event()
-        self.pool = ThreadPoolExecutor(threads)
-        self.threads = threads
-
-    def __enter__(self) -> Load:
-        self.futures = [self.pool.submit(self._ask) for _ in range(self.threads)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        for future in self.futures:
-            future.result()
-        self.pool.shutdown()
-
-    def _ask(self) -> None:
-        with self.server.client() as client:
-            while not self.stop.is_set():
-                try:
-                    answer = asked(client)
-                except (httpx2.HTTPError, AssertionError) as error:
-                    self.failed.append(repr(error))
-                    continue
-                if not agrees(answer, self.wanted[answer["bundle"]]):
-                    self.failed.append("mixed")
-                self.seen[answer["bundle"]] += 1
-                time.sleep(random.random() * 0.005)
 
 
 def swapped_under_load(serve: Serve, link: Path, bundles: tuple[Path, Path], times: int) -> None:
@@ -212,86 +156,3 @@ def test_a_damaged_bundle_is_refused_at_the_start_with_exit_2(damaged: Path) -> 
     assert done.stderr.startswith("pertinent: ")
     assert "parity: p_2" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_a_slow_body_is_cut_off_and_holds_nobody_up(serve: Serve, bundles: tuple[Path, Path]) -> None:
-    server = serve(bundles[0], "--set", "body_timeout=0.5")
-
-    def drip() -> Any:
-        for _ in range(50):
-            yield b" "
-            time.sleep(0.1)
-
-    with ThreadPoolExecutor(8) as pool, server.client() as client:
-
-        def slow(_: int) -> int:
-            try:
-                with server.client() as mine:
-                    return mine.post("/v1/score", content=drip()).status_code
-            except httpx2.HTTPError:  # the server hung up while the body was still being sent
-                return 408
-
-        dripping = [pool.submit(slow, k) for k in range(8)]
-        time.sleep(0.2)
-        began = time.perf_counter()
-        asked(client)
-        assert time.perf_counter() - began < 0.4
-        assert {future.result() for future in dripping} == {408}
-
-
-def test_hostile_bytes_never_give_a_500(serve: Serve, bundles: tuple[Path, Path]) -> None:
-    server = serve(bundles[0])
-    assert hostile(server, 300, bundles[0]) == []
-
-
-@pytest.mark.slow
-def test_ten_thousand_hostile_requests_and_no_growth(serve: Serve, bundles: tuple[Path, Path]) -> None:
-    server = serve(bundles[0])
-    hostile(server, 1_000, bundles[0])
-    before = resident_bytes(server)
-    assert hostile(server, 9_000, bundles[0]) == []
-    assert resident_bytes(server) - before < 20_000_000
-
-
-def resident_bytes(server: Server) -> int:
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.workers()]
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def hostile(server: Server, n: int, bundle: Path) -> list[str]:
-    """Bodies that are cut, flipped, spliced or nested, to every path; returns the answers that are wrong."""
-    chance = random.Random(7)
-    paths = ["/v1/score", "/v1/rank", "/v1/rerank", "/v2/rerank", "/rerank", "/admin/reload", "/healthz", "/%00"]
-    good = [
-        b'{"query":"red sofa","item_ids":["i0","i1"],"engagement":[1e308,-1e308],"context":{"a":1}}',
-        b'{"query":"\xe2\x80\xae","documents":["a",{"id":"i0"}],"top_n":1}',
-        b'{"query":"a","texts":["' + b"\xf0\x9f\xa6\x9c" * 500 + b'"],"raw_scores":true}',
-        b'{"query":"a","item_ids":["i0"],"engagement":[1e308],"blend":{"kind":"product","engagement_weight":1000}}',
-    ]
-    wrong = []
-    with server.client() as client:
-        for _ in range(n):
-            body = bytearray(chance.choice(good))
-            kind = chance.randrange(5)
-            if kind == 0:
-                body = body[: chance.randrange(len(body))]
-            elif kind == 1:
-                for _ in range(chance.randrange(1, 8)):
-                    body[chance.randrange(len(body))] = chance.randrange(256)
-            elif kind == 2:
-                body = body[:10] + b"[" * chance.randrange(3_000) + body[10:]
-            elif kind == 3:
-                at = chance.randrange(len(body))
-                body[at:at] = chance.choice([b"\x00", b"null", b"1e999", b"-0", b'"\\ud800"', b"{}", b"9" * 400])
-            headers = {"content-type": chance.choice(["application/json", "text/plain", "multipart/form-data"])}
-            answer = client.request(
-                chance.choice(["POST", "POST", "POST", "PUT", "GET"]),
-                chance.choice(paths),
-                content=bytes(body),
-                headers=headers,
-            )
-            if answer.status_code >= 500 or "Traceback" in answer.text:
-                wrong.append(f"{answer.status_code} for {bytes(body[:200])!r}")
-        if not agrees(asked(client), probabilities(bundle)):
-            wrong.append("a wrong answer after")
-    return wrong

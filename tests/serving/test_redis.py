@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +18,14 @@ import pytest
 from pertinent.bundle import open_bundle
 from pertinent.bundle.rows import encoding_of
 from pertinent.errors import ConfigError
-from pertinent.serving.bundles import Loaded
+from pertinent.serving.bundles import Loaded, hash_of
 from pertinent.serving.loading import delete_items, load_items
 from pertinent.serving.scoring import score_documents, score_items
 from pertinent.serving.settings import Settings
 from pertinent.serving.stores import StoreError, open_store
 from pertinent.serving.stores.redis import RedisStore
 from redis_servers import COMMAND, MISSING, RedisServer, start_redis
-from servers import ADMIN, Server, until
+from servers import ADMIN, MAIN, Server, move, until
 from shops import ITEMS, Shop, make_shop
 
 pytestmark = pytest.mark.skipif(COMMAND is None, reason=MISSING)
@@ -274,3 +276,38 @@ def test_a_password_is_not_told_and_a_bad_address_is_refused(shop: Shop) -> None
     store.close()
     with pytest.raises(ConfigError, match="--store redis://127"):
         open_store(Settings(bundle=shop.bundle, store="redis://127.0.0.1:port"), scorer)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("redis://127.0.0.1:port", "--store redis://127.0.0.1:port: "),
+        ("http://127.0.0.1", "expected redis://HOST:PORT/DB or a folder"),
+    ],
+)
+def test_an_address_that_no_worker_could_use_is_refused_at_the_start(shop: Shop, address: str, said: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", MAIN, "serve", str(shop.bundle), "--port", "0", "--store", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+
+
+def test_a_new_bundle_reads_its_own_rows_and_the_old_ones_stay_for_rollback(
+    serve: Callable[..., Server], shop: Shop, redis: RedisServer, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    other = make_shop(tmp_path / "other", tiny_backbone / "tokenizer.json", sides=False, seed=1)
+    link = tmp_path / "current"
+    link.symlink_to(shop.bundle)
+    for one in (shop, other):
+        load_items(redis.url, one.bundle)
+    server = serve(link, "--workers", "2", "--store", redis.url, *FAST)
+    with server.client(headers=HEADERS) as client:
+        for change, one in (("/admin/reload", other), ("/admin/rollback", shop)):
+            move(link, one.bundle)
+            assert client.post(change, json={}).status_code == 200
+            for _ in range(4):
+                with server.client() as fresh:
+                    answer = fresh.post("/v1/score", json=BODY)
+                    assert answer.json()["bundle"] == hash_of(one.bundle)
+                    assert _problem(answer, probabilities(one)) == ""
+                    assert not answer.json()["degraded"]

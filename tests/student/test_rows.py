@@ -18,6 +18,7 @@ from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import Catalogue, pair_rows, read_catalogue
 from pertinent.student.rows import RowCache, Rows, write_rows
 from pertinent.student.shards import label_blocks
+from pertinent.student.spill import Spill, spill_rows
 from pertinent.student.train import train_student
 from pertinent.teacher.pairs import load_tokenizer
 
@@ -105,32 +106,63 @@ def test_by_query_the_rows_of_a_query_stand_together(tmp_path: Path) -> None:
     assert not (np.sort(order) == order).all()
 
 
-def made(stages: dict[str, Path], folder: Path, **more: Any) -> tuple[RowCache, Catalogue, list[pl.DataFrame]]:
+def spilled(stages: dict[str, Path], folder: Path, **more: Any) -> tuple[Spill, Catalogue]:
     catalogue = read_catalogue(stages["text"], load_tokenizer(stages["labels"] / "tokenizer.json"))
-    blocks = list(label_blocks(stages["labels"], NAMES, 100))
-    queries = pl.concat(blocks)["query"].unique(maintain_order=True)
-    place_of = {query: place for place, query in enumerate(queries)}
-    options = {"made_of": {"labels": "these"}, **more}
-    n_rows = sum(block.height for block in blocks)
-    return write_rows(blocks, n_rows, place_of, catalogue, NAMES, folder, **options), catalogue, blocks
+    n_rows = sum(block.height for block in label_blocks(stages["labels"], NAMES))
+    options = {"made_of": {"labels": "these"}, "block_rows": 100, **more}
+    return spill_rows(
+        lambda: label_blocks(stages["labels"], NAMES, 70), n_rows, catalogue.ids, NAMES, folder, **options
+    ), catalogue
+
+
+def test_all_rows_of_a_query_are_spilled_into_one_block(stages: dict[str, Path], tmp_path: Path) -> None:
+    spill, catalogue = spilled(stages, tmp_path / "rows")
+    labels = pl.concat(list(label_blocks(stages["labels"], NAMES)))
+    assert len(spill.sizes) == -(-labels.height // 100) > 2
+    seen: set[str] = set()
+    rows = []
+    for k, size in enumerate(spill.sizes):
+        records = spill.block(k)
+        queries = [spill.queries[place] for place in records["query"]]
+        assert records.size == size
+        assert not seen & set(queries)
+        seen |= set(queries)
+        assert (np.diff(records["query"]) != 0).sum() == len(set(queries)) - 1
+        items = [catalogue.ids[place] for place in records["item"]]
+        rows += [
+            (q, i, *r["targets"].tolist(), float(r["weight"])) for q, i, r in zip(queries, items, records, strict=True)
+        ]
+    assert sorted(rows) == sorted(labels.rows())
+
+
+def test_an_item_without_a_text_is_refused(stages: dict[str, Path], tmp_path: Path) -> None:
+    block = next(label_blocks(stages["labels"], NAMES))
+    with pytest.raises(DataError, match="labels: expected items of the text stage, found i"):
+        spill_rows(lambda: [block], 9, ["another"], NAMES, tmp_path / "rows", block_rows=10, made_of={})
 
 
 def test_the_cache_has_the_features_of_its_pairs(stages: dict[str, Path], tmp_path: Path) -> None:
-    cache, catalogue, blocks = made(stages, tmp_path / "rows")
-    tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
-    whole = pl.concat(blocks).with_columns(split=pl.lit("train"))
-    expected = pair_rows(whole, catalogue, tokenizer, "test")
+    spill, catalogue = spilled(stages, tmp_path / "rows")
+    cache = write_rows(spill, catalogue)
     found = Rows.joined([cache.block(k) for k in range(len(cache.sizes))])
-    assert cache.sizes == tuple(block.height for block in blocks)
+    pairs = pl.DataFrame(
+        {
+            "query": [spill.queries[place] for place in found.query_rows],
+            "item_id": [catalogue.ids[row] for row in found.item_rows],
+            "split": "train",
+        }
+    )
+    labels = pl.concat(list(label_blocks(stages["labels"], NAMES)))
+    expected = pair_rows(pairs, catalogue, load_tokenizer(stages["labels"] / "tokenizer.json"), "test")
     assert (found.features == expected.features).all()
-    assert (found.query_rows == expected.query_rows).all()
-    assert (found.item_rows == expected.item_rows).all()
-    assert (found.targets == whole.select(NAMES).to_numpy()).all()
+    joined = pairs.join(labels, on=["query", "item_id"], maintain_order="left")
+    assert (found.targets == joined.select(NAMES).to_numpy()).all()
+    assert cache.n_rows == labels.height
 
 
 def test_several_processes_write_the_same_cache(stages: dict[str, Path], tmp_path: Path) -> None:
-    made(stages, tmp_path / "one")
-    made(stages, tmp_path / "two", workers=2)
+    for n, name in ((1, "one"), (2, "two")):
+        write_rows(*spilled(stages, tmp_path / name), workers=n)
     for file in sorted((tmp_path / "one").glob("block-*")):
         one, two = (dict(np.load(tmp_path / name / file.name)) for name in ("one", "two"))
         assert one.keys() == two.keys()
@@ -141,23 +173,17 @@ def test_blocks_of_a_killed_run_are_kept_and_those_of_other_labels_are_not(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "rows"
-    write = row_cache._write_block
-
-    def dies(block: pl.DataFrame, names: Any, file: Path, catalogue: Any) -> int:
-        if file.name == "block-00002.npz":
-            raise KeyboardInterrupt
-        return write(block, names, file, catalogue)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(row_cache, "_write_block", dies)
-        with pytest.raises(KeyboardInterrupt):
-            made(stages, folder)
-    assert sorted(file.name for file in folder.glob("*.npz")) == ["block-00000.npz", "block-00001.npz"]
-    os.utime(folder / "block-00000.npz", (1, 1))
-    made(stages, folder)
-    assert (folder / "block-00000.npz").stat().st_mtime == 1
-    made(stages, folder, made_of={"labels": "others"})
-    assert (folder / "block-00000.npz").stat().st_mtime > 1
+    write_rows(*spilled(stages, folder))
+    first = folder / "block-00000.npz"
+    os.utime(first, (1, 1))
+    write_rows(*spilled(stages, folder))
+    assert first.stat().st_mtime == 1
+    write_rows(*spilled(stages, folder, made_of={"labels": "others"}))
+    assert first.stat().st_mtime > 1
+    # A spill that was cut off is begun anew, whatever it had written.
+    (folder / "spill.json").unlink()
+    spill, _ = spilled(stages, folder)
+    assert sum(spill.block(k).size for k in range(len(spill.sizes))) == sum(spill.sizes)
 
 
 def test_a_training_in_many_blocks_killed_among_its_features_equals_an_undisturbed_one(
@@ -169,19 +195,15 @@ def test_a_training_in_many_blocks_killed_among_its_features_equals_an_undisturb
     for out in outs:
         out.mkdir()
     result = train_student(config, **stages, out=outs[0], seed=1)
-    rows = preparing.write_rows
+    write = row_cache._write_block
 
-    def dies(blocks: Any, *rest: Any, **named: Any) -> Any:
-        def few() -> Any:
-            for k, block in enumerate(blocks):
-                if k == 3:
-                    raise KeyboardInterrupt
-                yield block
-
-        return rows(few(), *rest, **named)
+    def dies(k: int, *rest: Any) -> int:
+        if k == 3:
+            raise KeyboardInterrupt
+        return write(k, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparing, "write_rows", dies)
+        patched.setattr(row_cache, "_write_block", dies)
         with pytest.raises(KeyboardInterrupt):
             train_student(config, **stages, out=outs[1], seed=1)
     assert len(list((outs[1] / "rows").glob("*.npz"))) == 3

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
+
+from pertinent.bundle import open_bundle
 
 ADMIN = "an-admin-key-of-a-test"
+IDS = [f"i{k}" for k in range(6)]  # the items of the bundles of tests/serving
+BODY = {"query": "red sofa", "item_ids": IDS}
 MAIN = "from pertinent.cli import main; main()"
 
 
@@ -90,3 +98,55 @@ def start_server(arguments: list[str], environment: dict[str, str] | None = None
     with server.client() as client:
         until(lambda: client.get("/readyz").status_code == 200, 40)
     return server
+
+
+def probabilities(bundle: Path) -> list[list[float]]:
+    return open_bundle(bundle).score("red sofa", IDS).astype(float).tolist()
+
+
+def asked(client: httpx2.Client) -> Any:
+    answer = client.post("/v1/score", json=BODY)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-bundle"] == answer.json()["bundle"]
+    return answer.json()
+
+
+def agrees(answer: Any, wanted: list[list[float]]) -> bool:
+    found = [item["probabilities"] for item in answer["items"]]
+    pairs = zip(found, wanted, strict=True)
+    return all(a == pytest.approx(b, abs=1e-6) for a, b in pairs)
+
+
+class Load:
+    """Keeps asking on threads of its own until it is stopped; each answer must be one bundle's, whole."""
+
+    def __init__(self, server: Server, wanted: dict[str, list[list[float]]], threads: int = 2) -> None:
+        self.server, self.wanted = server, wanted
+        self.seen: Counter[str] = Counter()
+        self.failed: list[str] = []
+        self.stop = threading.Event()
+        self.pool = ThreadPoolExecutor(threads)
+        self.threads = threads
+
+    def __enter__(self) -> Load:
+        self.futures = [self.pool.submit(self._ask) for _ in range(self.threads)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for future in self.futures:
+            future.result()
+        self.pool.shutdown()
+
+    def _ask(self) -> None:
+        with self.server.client() as client:
+            while not self.stop.is_set():
+                try:
+                    answer = asked(client)
+                except (httpx2.HTTPError, AssertionError) as error:
+                    self.failed.append(repr(error))
+                    continue
+                if not agrees(answer, self.wanted[answer["bundle"]]):
+                    self.failed.append("mixed")
+                self.seen[answer["bundle"]] += 1
+                time.sleep(random.random() * 0.005)

@@ -88,12 +88,13 @@ def test_a_loss_that_is_not_a_number_says_the_rows_what_to_change_and_what_is_ke
     with loss_is_nan_at(7) as batches, pytest.raises(ModelError) as stopped:
         train("bert", out, config_of())
     judgments = pl.read_parquet(stages[0] / "judgments.parquet").filter(pl.col("split") == "train")
-    named = [f"{judgments['query'][pair]} -> {judgments['item_id'][pair]}" for pair in batches[-1][:3]]
+    named = [f"{judgments['query'][pair]} -> {judgments['item_id'][pair]}" for pair in batches[-1]]
     kept = tmp_path / "teacher-stopped" / "checkpoint-4"
     assert str(stopped.value) == (
-        f"teacher: the loss is nan at step 7, in a batch of 8 rows such as {'; '.join(named)}. {ADVICE}"
-        f"the last good checkpoint, of step 4, is kept in {kept}"
+        f"teacher: the loss is nan at step 7, in a batch of 8 rows such as {'; '.join(named[:3])}. {ADVICE}"
+        f"the last good checkpoint, of step 4, is kept in {kept}, the rows of the batch in {kept.with_name('batch.txt')}"
     )
+    assert kept.with_name("batch.txt").read_text().splitlines() == named
     assert (kept / "model.safetensors").stat().st_size > 0
     # The same configuration goes on from it.
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["checkpoint-4"]
@@ -107,7 +108,7 @@ def test_a_checkpoint_of_weights_that_are_not_numbers_is_not_a_good_one(
     """The gradient of step 8 breaks the weights, which its checkpoint holds; the loss tells at step 9."""
     with (
         gradient_is_nan_at(8),
-        pytest.raises(ModelError, match=r"nan at step 9, .* good checkpoint, of step 4, is kept in .*checkpoint-4$"),
+        pytest.raises(ModelError, match=r"nan at step 9, .* good checkpoint, of step 4, is kept in .*checkpoint-4,"),
     ):
         train("bert", tmp_path / "out", config_of())
     assert [path.name for path in (tmp_path / "out" / "checkpoints").iterdir()] == ["checkpoint-4"]
@@ -128,16 +129,16 @@ def test_logits_of_dev_that_are_not_numbers_are_told_too(train: Train, config_of
 def test_a_training_that_fails_before_its_first_checkpoint_says_so(
     train: Train, config_of: ConfigOf, tmp_path: Path
 ) -> None:
-    with loss_is_nan_at(2), pytest.raises(ModelError, match=r"; there is no good checkpoint yet$"):
+    with loss_is_nan_at(2), pytest.raises(ModelError, match=r"; there is no good checkpoint yet, the rows of"):
         train("bert", tmp_path / "out", config_of())
-    assert not (tmp_path / "out-stopped").exists()
+    assert [path.name for path in (tmp_path / "out-stopped").iterdir()] == ["batch.txt"]
 
 
 def test_each_member_of_an_ensemble_keeps_its_own(train: Train, config_of: ConfigOf, tmp_path: Path) -> None:
     with loss_is_nan_at(12 + 7), pytest.raises(ModelError) as stopped:
         train("bert", tmp_path / "out", config_of(members=2))
     kept = tmp_path / "out-stopped" / "member-1" / "checkpoint-4"
-    assert str(stopped.value).endswith(f"is kept in {kept}")
+    assert str(stopped.value).endswith(f"is kept in {kept}, the rows of the batch in {kept.parent / 'batch.txt'}")
     assert kept.is_dir()
 
 
@@ -151,7 +152,7 @@ def test_a_changed_configuration_starts_anew_and_the_checkpoint_is_still_there(
 
     with loss_is_nan_at(7), pytest.raises(ModelError) as stopped:
         stage(config_of())
-    found = re.search(r"is kept in (.*)$", str(stopped.value))
+    found = re.search(r"is kept in ([^,]*), the rows", str(stopped.value))
     assert found is not None
     kept = Path(found[1])
     weights = load_file(kept / "model.safetensors")

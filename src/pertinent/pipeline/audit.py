@@ -24,7 +24,7 @@ from pertinent.serving.bundles import hash_of
 from pertinent.serving.feature_log import PATTERN
 
 _BATCH = 4_096  # candidates recomputed at once
-_NEEDED = ("time", "bundle", "request_id", "query", "item_id", "text", "features", "relevance")
+_NEEDED = ("time", "bundle", "request_id", "query", "item_id", "text", "from_store", "features", "relevance")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def audit(log: Path, bundle: Path, tolerance: Tolerance | None = None) -> dict[s
 
     log: folder of `pertinent.serving.feature_log`, or one file of it; rows of other bundles are counted and left.
     Returns {"bundle", "files", "requests", "rows", "from", "to" (ISO 8601), "other_bundles": {hash: rows},
-    "unknown_when_served", "unknown_to_the_bundle": rows, "features", "probabilities": {name: {"max_difference",
+    "unknown_when_served", "unknown_to_the_bundle", "from_store" (not compared: the bundle has not these items): rows, "features", "probabilities": {name: {"max_difference",
     "mean_difference", "share" (of the compared rows beyond tolerance)}}, "skewed": [names], "skew": bool}. Skewed are the
     columns whose share is above tolerance.share, and either kind of unknown rows where theirs is. Raises DataError for a
     log without rows of this bundle or a file that is not of a feature log, ModelError for the bundle.
@@ -132,7 +132,7 @@ class _Found:
         self.scorer, self.allowed = scorer, allowed
         self.features = _Differences(scorer.feature_names, allowed.features)
         self.probs = _Differences(scorer.scale.probability_columns, allowed.probabilities)
-        self.rows = 0
+        self.rows = self.from_store = 0
         self.unknown = {"unknown_when_served": 0, "unknown_to_the_bundle": 0}
         self.others: Counter[str] = Counter()
         self.requests: set[str] = set()
@@ -140,10 +140,12 @@ class _Found:
 
     def add_file(self, rows: pl.DataFrame) -> None:
         self.rows += rows.height
+        self.from_store += int(rows["from_store"].sum())
         self.requests.update(rows["request_id"].unique())
         times = [*self.times, *rows["time"].sort().gather([0, -1])]
         self.times = [min(times), max(times)]
-        for (query,), group in rows.group_by("query", maintain_order=True):
+        # A store's items may have changed since, and the bundle has not what they were.
+        for (query,), group in rows.filter(~pl.col("from_store")).group_by("query", maintain_order=True):
             for part in group.iter_slices(_BATCH):
                 self._add(str(query), part)
 
@@ -170,5 +172,6 @@ class _Found:
         skewed = [name for name, told in {**features, **probs}.items() if told["share"] > share]
         skewed += [name for name, n in self.unknown.items() if n / self.rows > share]
         counts = {"requests": len(self.requests), "rows": self.rows, "other_bundles": dict(self.others), **self.unknown}
+        counts |= {"from_store": self.from_store}
         counts |= {"from": self.times[0].isoformat(), "to": self.times[1].isoformat()}
         return {**counts, "features": features, "probabilities": probs, "skewed": skewed, "skew": bool(skewed)}

@@ -14,7 +14,9 @@ from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
 from pertinent.evaluation.classification import auroc
+from pertinent.evaluation.fidelity import with_fidelity
 from pertinent.evaluation.intervals import Method
+from pertinent.evaluation.slices import ITEM_POPULARITY
 from pertinent.evaluation.suspects import suspects, write_suspects
 from pertinent.features.lexical import FIELDS, bm25_scores
 from pertinent.files import write_parquet
@@ -85,6 +87,9 @@ def evaluate_run(
     )
     metrics = with_differences(found.metrics, scores, scale)
     metrics = with_agreement(metrics, scores, dataset.judgments, scale, systems=SYSTEMS)
+    more = () if dataset.log is None else (ITEM_POPULARITY,)
+    columns = tuple(dict.fromkeys((*config.slices, *more)))
+    metrics = with_fidelity(metrics, with_slice_columns(scores, dataset, columns), scale, columns=columns)
     write_evaluation(dataclasses.replace(found, metrics=metrics), out)
     # The teacher is trained on neither split, so its probabilities of both are out of fold.
     pairs_and_splits = pairs.select("query", "item_id", "grade", "language", "split")

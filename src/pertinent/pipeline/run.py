@@ -20,7 +20,7 @@ from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
-from pertinent.report import write_report
+from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
 from pertinent.types import Scale, StageResult
@@ -100,7 +100,10 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     def label(out: Path) -> StageResult:
         from pertinent.labelling.label import label_pairs
 
-        return label_pairs(config.labels, data, text, teacher, out, seed=config.seed)
+        # What an outdated stage has of this teacher and these texts need not be said again.
+        known = (*config.labels.cache, *([labels] if any(labels.glob("shard-*.parquet")) else ()))
+        settings = config.labels.model_copy(update={"cache": known})
+        return label_pairs(settings, data, text, teacher, out, seed=config.seed)
 
     def train_on(labels: Path, out: Path) -> StageResult:
         from pertinent.student.train import train_student
@@ -122,6 +125,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
     stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
+    if "labels" in manifests and not (labels / "report.html").exists():
+        write_label_report(labels, data=data)
     stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), partial(train_on, labels))
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pertinent.report.definitions import Metric, slice_name, system_name
 from pertinent.report.drawing import Drawing, Scale, system_class, tick_text, ticks
+from pertinent.report.faithfulness import GainBins
 from pertinent.report.numbers import count, decimals, interval_text
 from pertinent.report.scaling import Scaling
 from pertinent.report.tables import Results, SliceTable
@@ -122,6 +123,24 @@ def reliability_panel(
         drawing.mark(system, px, py, 4.5)
     drawing.text((44 + _RIGHT) / 2, 322, "stated probability of the top grade", "muted", "middle")
     drawing.text(x(0) + 6, 44, "share right", "muted")
+    return drawing.render()
+
+
+def gain_panel(ident: str, bins: GainBins) -> Markup:
+    """The student's mean gain of ten bins of pairs against the teacher's and people's; on the diagonal they are the same."""
+    points = zip(bins.student, bins.teacher, bins.human, strict=True)
+    said = "; ".join(f"student {decimals(s)}, teacher {decimals(t)}, people {decimals(h)}" for s, t, h in points)
+    drawing = Drawing(ident, WIDTH, 330, "Expected gain of the student against teacher and people", f"{said}.")
+    drawing.text(0, 15, "Expected gain", "plot-title")
+    x, y = Scale(0, 1, 44, _RIGHT), Scale(0, 1, 284, 30)
+    _x_axis(drawing, x, 30, 284)
+    _y_axis(drawing, y, 44, _RIGHT)
+    drawing.line(x(0), y(0), x(1), y(1), "diagonal")
+    for stated, teacher, human in zip(bins.student, bins.teacher, bins.human, strict=True):
+        drawing.mark("human", x(stated), y(human), 4.5)
+        drawing.mark("teacher", x(stated), y(teacher), 4.5)
+    drawing.text((44 + _RIGHT) / 2, 322, "student’s expected gain", "muted", "middle")
+    drawing.text(x(0) + 6, 44, "teacher’s (diamond), people’s (ring)", "muted")
     return drawing.render()
 
 

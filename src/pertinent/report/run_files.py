@@ -22,6 +22,7 @@ LINKED = (
     "evaluation/confusion.json",
     "evaluation/label_scaling.json",
     "evaluation/suspects.csv",
+    "labels/report.html",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",
@@ -35,7 +36,8 @@ class RunFiles:
     """What one run folder says.
 
     manifests: stage -> manifest.json, for the stages that are there, in their order. scores: the held-out judged
-    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records.
+    pairs of the test split, with no row where there is no scores.parquet. histories: stage -> training records. importance:
+    the student's features, those that matter most first.
     """
 
     name: str
@@ -48,6 +50,7 @@ class RunFiles:
     label_scaling: Mapping[str, Any]
     histories: Mapping[str, list[Mapping[str, Any]]]
     scores: pl.DataFrame
+    importance: list[Mapping[str, Any]]
 
     @property
     def n_grades(self) -> int:
@@ -104,6 +107,7 @@ def read_run(folder: Path) -> RunFiles:
         label_scaling=_object(evaluation / "label_scaling.json"),
         histories={s: _records(folder / s / "history.json") for s in ("teacher", "student")},
         scores=_test_pairs(evaluation / "scores.parquet"),
+        importance=_records(folder / "student" / "importance.json"),
     )
 
 

@@ -71,11 +71,11 @@ def create_app(settings: Settings, control: Path) -> Starlette:
     worker = Worker(settings, metrics, Queue(settings.queue), bundles, _feature_log(settings, metrics))
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
         worker.bundles.begin()
         if worker.feature_log is not None:
             worker.feature_log.begin()
-        yield
+        yield {"settings": settings}  # what PatientProtocol goes by
         worker.draining = True
         worker.bundles.close()
         worker.queue.close()
@@ -254,9 +254,11 @@ def _operating(worker: Worker) -> list[Route]:
     async def readyz(_: Request) -> Response:
         if worker.draining:
             raise Refusal(503, "draining", "the server is stopping", {"retry-after": "1"})
-        return _json({"status": "ready", "bundle": worker.bundles.current.hash})
+        workers = {"workers": worker.bundles.n_serving(), "waiting": worker.bundles.n_waiting()}
+        return _json({"status": "ready", "bundle": worker.bundles.current.hash, **workers})
 
     async def metrics(_: Request) -> Response:
+        worker.metrics.waiting.set(worker.bundles.n_waiting())
         text = await asyncio.to_thread(worker.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -1,8 +1,9 @@
 """Which bundle is served: workers agree on it through files, so that a new one takes over in all of them or in none.
 
 The control folder holds committed.json (generation, bundle, previous, signature of the link), prepare.json (a bundle
-that every worker is to open beside the old one), workers/PID (who serves, and at which generation) and acks/PID.
-A reload replays the new bundle's probe pairs, has every live worker open it, and only then commits.
+that every worker is to open beside the old one), workers/PID (who serves, and at which generation), waiting/PID (who
+cannot open what is committed) and acks/PID. A reload replays the new bundle's probe pairs, has every live worker open it,
+and only then commits.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer, bundle_folder, open_bundle
-from pertinent.bundle.format import DESCRIPTION
+from pertinent.bundle.format import DESCRIPTION, bundle_files
 from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError, PertinentError
 from pertinent.features.assemble import all_specs
-from pertinent.files import read_json, reason_of, sha256_of_file, write_json
+from pertinent.files import read_json, reason_of, sha256_of_file, sha256_of_json, write_json
+from pertinent.progress import say
 from pertinent.serving.metrics import alive
 from pertinent.serving.settings import Settings
-from pertinent.serving.stores import ItemStore, open_store
+from pertinent.serving.stores import ItemStore, check_store, open_store
+
+_FOLDERS = ("workers", "waiting", "acks")
 
 
 class BusyError(PertinentError):
@@ -76,27 +80,82 @@ def hash_of(folder: Path) -> str:
         raise ModelError(f"{folder / DESCRIPTION}: cannot be read: {reason_of(error)}") from None
 
 
-def load(settings: Settings, folder: Path, expected: str) -> Loaded:
-    """Open a bundle that was verified, and its store. Raises ModelError if it is another by now."""
+def verified(folder: Path) -> dict[str, str]:
+    """A bundle as the control files name it, once it has passed its parity check: folder, hash, stamp.
+
+    Raises ModelError if it does not pass.
+    """
+    told = {"folder": str(folder), "hash": hash_of(folder), "stamp": _stamp(folder)}
+    verify_bundle(folder)
+    return told
+
+
+def load(settings: Settings, target: dict[str, str]) -> Loaded:
+    """Open a bundle that was `verified`, and its store. Files that were touched since are hashed again.
+
+    Raises ModelError if it is another by now, or not whole.
+    """
+    folder, expected = Path(target["folder"]), target["hash"]
     if (found := hash_of(folder)) != expected:
         raise ModelError(f"{folder}: expected bundle {expected[:12]}, found {found[:12]}")
-    scorer = open_bundle(folder, check_hashes=False)
+    touched = _stamp(folder) != target["stamp"]
+    scorer = open_bundle(folder, check_hashes=touched)
     return Loaded(scorer, folder, expected, open_store(settings, scorer))
 
 
+def _stamp(folder: Path) -> str:
+    """Changes when any file of the bundle is written, replaced or removed."""
+    stamps: list[list[object]] = []
+    for file in bundle_files(folder):
+        try:
+            told = file.stat()
+            stamps.append([file.name, told.st_ino, told.st_size, told.st_mtime_ns])
+        except OSError:
+            stamps.append([file.name])  # whoever opens the bundle says what is wrong with it
+    return sha256_of_json(stamps)
+
+
 def start(settings: Settings, control: Path) -> None:
-    """Verify the first bundle (and the shadow) and commit it. Raises ModelError if it fails its parity check."""
+    """Verify the first bundle (and the shadow) and commit it.
+
+    Raises ModelError if it fails its parity check, ConfigError for a store's address that cannot be used.
+    """
+    check_store(settings)
     signature = _signature(settings.bundle)
-    folder = resolved(settings.bundle)
-    verify_bundle(folder)
+    served = verified(resolved(settings.bundle))
     if settings.shadow:
         verify_bundle(resolved(settings.shadow))
-    for name in ("workers", "acks"):
+    for name in _FOLDERS:
         (control / name).mkdir(parents=True, exist_ok=True)
-    served = {"folder": str(folder), "hash": hash_of(folder)}
     write_json(
         control / "committed.json", {"generation": 1, "signature": signature, "bundle": served, "previous": None}
     )
+
+
+def recover(settings: Settings, control: Path) -> None:
+    """Where no worker serves, and the committed bundle is not there any more, commit what is, if it passes its parity check.
+
+    Raises ModelError if it does not, BusyError when another worker is at it.
+    """
+    with _locked(control):
+        if _pids(control, "workers"):
+            return
+        signature = _signature(settings.bundle)
+        served = verified(resolved(settings.bundle))
+        state = read_json(control / "committed.json")
+        changed = {"generation": state["generation"] + 1, "signature": signature, "bundle": served, "previous": None}
+        write_json(control / "committed.json", changed)
+
+
+@contextmanager
+def waiting(control: Path) -> Iterator[None]:
+    """Say, as long as the block runs, that this process waits for a bundle that it can open."""
+    file = control / "waiting" / str(os.getpid())
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 class Bundles:
@@ -132,14 +191,12 @@ class Bundles:
         only_if_changed: do nothing when the link is as it was at the last reload.
         Raises ModelError when it is refused (the old one serves on), BusyError when another reload is under way.
         """
-        with self._lock():
+        with _locked(self.control):
             signature = _signature(self.settings.bundle)
             if only_if_changed and signature == self._committed()["signature"]:
                 return self.state()
             try:
-                folder = resolved(bundle)
-                verify_bundle(folder)
-                self._agree({"folder": str(folder), "hash": hash_of(folder)}, signature)
+                self._agree(verified(resolved(bundle)), signature)
             except PertinentError as error:
                 # Remembered, so that a link to a bad bundle is tried once, not at each look.
                 write_json(self.control / "committed.json", {**self._committed(), "signature": signature})
@@ -150,7 +207,7 @@ class Bundles:
 
     def rollback(self) -> dict[str, Any]:
         """Serve the bundle before this one again, in every worker. Raises ModelError where there is none."""
-        with self._lock():
+        with _locked(self.control):
             previous = self._committed()["previous"]
             if previous is None:
                 raise ModelError("rollback: expected a bundle served before this one, found none")
@@ -160,7 +217,19 @@ class Bundles:
 
     def state(self) -> dict[str, Any]:
         """What is committed: {"generation", "bundle", "previous"}, bundles by hash and folder."""
-        return {key: value for key, value in self._committed().items() if key != "signature"}
+        state = self._committed()
+        for name in ("bundle", "previous"):
+            if state[name] is not None:
+                del state[name]["stamp"]
+        return {key: value for key, value in state.items() if key != "signature"}
+
+    def n_serving(self) -> int:
+        """Workers that take traffic."""
+        return len(self._workers())
+
+    def n_waiting(self) -> int:
+        """Workers that cannot open the committed bundle."""
+        return len(_pids(self.control, "waiting"))
 
     def _agree(self, target: dict[str, str], signature: str) -> None:
         state = self._committed()
@@ -186,7 +255,7 @@ class Bundles:
             time.sleep(min(self.settings.poll, 0.05))
 
     def _workers(self) -> list[int]:
-        return [int(file.name) for file in (self.control / "workers").glob("[0-9]*") if alive(int(file.name))]
+        return _pids(self.control, "workers")
 
     def _ack(self, pid: int, token: str) -> bool:
         file = self.control / "acks" / str(pid)
@@ -248,13 +317,18 @@ class Bundles:
         for one in held:
             if isinstance(one, Loaded) and one.hash == target["hash"]:
                 return one
-        return load(self.settings, Path(target["folder"]), target["hash"])
+        return load(self.settings, target)
 
     def _shadow(self) -> Loaded | None:
         if self.settings.shadow is None:
             return None
-        folder = resolved(self.settings.shadow)
-        return load(self.settings, folder, hash_of(folder))
+        try:
+            folder = resolved(self.settings.shadow)
+            scorer = open_bundle(folder)
+            return Loaded(scorer, folder, hash_of(folder), open_store(self.settings, scorer))
+        except ModelError as error:  # it was sound when the server started; what is served does not depend on it
+            say(f"serve: the shadow is left out: {error}")
+            return None
 
     def _say_served(self) -> None:
         write_json(self.control / "workers" / str(os.getpid()), {"generation": self.generation})
@@ -264,14 +338,19 @@ class Bundles:
         document: dict[str, Any] = read_json(self.control / "committed.json")
         return document
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self.control / "lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError("reload: another one is under way") from None
-            yield
+
+@contextmanager
+def _locked(control: Path) -> Iterator[None]:
+    with (control / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError("reload: another one is under way") from None
+        yield
+
+
+def _pids(control: Path, kind: str) -> list[int]:
+    return [int(file.name) for file in (control / kind).glob("[0-9]*") if alive(int(file.name))]
 
 
 def _signature(bundle: Path) -> str:

@@ -1,7 +1,8 @@
 """The feature log: what was served of a sample of requests, as Parquet files that `pertinent audit` reads.
 
 One file holds rows of one bundle, a row a candidate: time, bundle, request_id, path, query, index (the candidate's place
-in the request), item_id, text (of a document sent along), features (a struct by name, float32), p_1..p_n, relevance. An
+in the request), item_id, text (of a document sent along), from_store (an item that the bundle's own files have not, or not
+like this: it came from Redis or the journal of changes), features (a struct by name, float32), p_1..p_n, relevance. An
 unknown candidate has nulls from features on. A file is whole or absent: it is written under a name that begins with a
 dot and renamed.
 """
@@ -65,12 +66,17 @@ class Served:
                 "index": pl.Series(range(self.n_rows), dtype=pl.Int32),
                 "item_id": pl.Series(self.ids, dtype=pl.String),
                 "text": pl.Series(self.texts, dtype=pl.String),
+                "from_store": pl.Series(self._from_store(), dtype=pl.Boolean),
                 "features": features,
                 **scores,
             }
         )
         missing = pl.when(pl.Series(known)).then(pl.col("features", *scores))
-        return rows.select(*told, "index", "item_id", "text", missing)
+        return rows.select(*told, "index", "item_id", "text", "from_store", missing)
+
+    def _from_store(self) -> list[bool]:
+        candidates = self.found.candidates
+        return [False] * self.n_rows if candidates is None else (candidates.own >= 0).tolist()
 
     def _told(self) -> dict[str, object]:
         told: dict[str, object] = {"time": self.at, "bundle": self.bundle, "request_id": self.request_id}

@@ -20,7 +20,7 @@ from pertinent.files import reason_of
 from pertinent.progress import progress
 from pertinent.serving.changes import write_changed, write_records
 from pertinent.serving.settings import Settings
-from pertinent.serving.stores import ItemStore, open_store
+from pertinent.serving.stores import ItemStore, check_store, open_store
 from pertinent.text.sources import FieldSource, read_sources
 
 _BATCH = 1_000  # items that are encoded and written at a time
@@ -38,8 +38,10 @@ def load_items(
     rows. Raises DataError for the first broken row, StoreError when the store cannot be written.
     """
     folder = bundle_folder(bundle)
+    settings = Settings(bundle=folder, store=store)
+    check_store(settings)
     scorer = open_bundle(folder)
-    opened = open_store(Settings(bundle=folder, store=store), scorer)
+    opened = open_store(settings, scorer)
     told: dict[str, Any] = {"store": opened.address, "encoding": encoding_of(scorer.description)}
     try:
         if items is None:
@@ -54,8 +56,10 @@ def load_items(
 def delete_items(store: str, bundle: Path, items: Path) -> dict[str, Any]:
     """Delete the items that a table's column item_id names: {"store", "encoding", "items", "deleted", "absent"}."""
     folder = bundle_folder(bundle)
+    settings = Settings(bundle=folder, store=store)
+    check_store(settings)
     scorer = open_bundle(folder)
-    opened = open_store(Settings(bundle=folder, store=store), scorer)
+    opened = open_store(settings, scorer)
     n_items = n_deleted = 0
     try:
         with progress("items: delete", _height(items), "items") as bar:

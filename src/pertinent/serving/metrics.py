@@ -68,6 +68,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.waiting = Gauge(
+            "pertinent_waiting_workers",
+            "workers that cannot open the served bundle, and take no traffic until they can",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.reloads = Counter("pertinent_reloads", "new bundles by outcome", ("outcome",), registry=registry)
         self.shadow = Histogram(
             "pertinent_shadow_difference",

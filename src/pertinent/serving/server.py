@@ -5,13 +5,16 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pertinent.errors import ConfigError
+from pertinent.errors import ConfigError, PertinentError
 from pertinent.files import reason_of
 from pertinent.progress import say
 from pertinent.serving.settings import ADMIN_KEYS, API_KEYS, Settings, read_keys
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = "PERTINENT_SERVING"  # how a worker, a fresh process, is told its settings
 _BACKLOG = 2048
+_RETRY_S = 0.5  # between a waiting worker's looks at the bundle
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1", port: int = 8080, workers: int = 1) -> None:
@@ -62,6 +66,7 @@ def _run(settings: Settings, control: Path, host: str, port: int, workers: int) 
     config = uvicorn.Config(
         "pertinent.serving.server:worker_app",
         factory=True,
+        http="pertinent.serving.protocol:PatientProtocol",
         workers=workers,
         access_log=False,
         log_level="warning",
@@ -82,7 +87,8 @@ def worker_app() -> Starlette:
     from pertinent.serving.app import create_app
 
     settings = Settings.model_validate_json(os.environ[_SETTINGS])
-    assert settings.control is not None
+    control = settings.control
+    assert control is not None
     access = logging.getLogger("pertinent.serving.access")
     if not access.handlers:
         handler = logging.StreamHandler(sys.stderr)
@@ -90,7 +96,36 @@ def worker_app() -> Starlette:
         access.addHandler(handler)
     access.setLevel(logging.INFO)
     access.propagate = False
-    return create_app(settings, settings.control)
+    return _once_it_opens(lambda: create_app(settings, control), settings, control)
+
+
+def _once_it_opens(create: Callable[[], Starlette], settings: Settings, control: Path) -> Starlette:
+    """The app, once its bundle can be opened: uvicorn stops the whole server when one worker cannot start.
+
+    That is the successor of a worker that died after the bundle's files were overwritten or removed. The others serve
+    on with what they hold; where none is left, this one takes what the bundle's path has by now, if that is sound.
+    """
+    from pertinent.serving.bundles import recover, waiting
+
+    try:
+        return create()
+    except PertinentError as error:
+        say(f"serve: worker {os.getpid()} waits for a bundle that it can open: {error}")
+    # Nothing is in flight here, so the parent may end this process at once.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    with waiting(control):
+        while True:
+            time.sleep(_RETRY_S)
+            try:
+                recover(settings, control)
+                app = create()
+                break
+            except PertinentError:
+                continue
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    say(f"serve: worker {os.getpid()} serves")
+    return app
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -67,6 +67,9 @@ class Settings(Config):
         default=16, ge=1, description="requests that a worker admits at once, the running one among them"
     )
     deadline_ms: float = Field(default=1_000.0, gt=0, description="of a request without the header X-Deadline-Ms")
+    max_head_bytes: int = Field(default=65_536, ge=1_024, description="of a request line and its headers")
+    head_timeout: float = Field(default=10.0, gt=0, description="for them to arrive, and for a first request")
+    answer_timeout: float = Field(default=30.0, gt=0, description="for a client to go on reading an answer")
     body_timeout: float = Field(default=10.0, gt=0, description="for a request's body to arrive")
     load_timeout: float = Field(default=300.0, gt=0, description="for every worker to open a new bundle")
     poll: float = Field(default=0.25, gt=0, description="between looks at the bundle's link and at the other workers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -84,13 +84,13 @@ def with_sides(
     catalogue: Catalogue,
     config: FeaturesConfig,
     items: pl.DataFrame,
-    labels: pl.DataFrame,
+    labels: Callable[[], pl.DataFrame],
     mined: Mapping[str, Path],
 ) -> Catalogue:
     """The catalogue with the sides that ``config`` asks for.
 
-    items: the data stage's. labels: query, item_id, weight (expected grade) of training pairs. mined: the folders of the
-    stages "mine" and "boards" where there are. Raises ConfigError for a side that has no source.
+    items: the data stage's. labels: gives query, item_id, weight (expected grade) of training pairs. mined: the
+    folders of the stages "mine" and "boards" where there are. Raises ConfigError for a side that has no source.
     """
     ids = catalogue.ids
     sides: list[Side] = []
@@ -109,7 +109,7 @@ def with_sides(
             )
         found = pl.DataFrame({"item_id": ids}).join(items, on="item_id", how="left", maintain_order="left")
         categories = found[config.interest].to_list()
-        sides.append(learn_interest(labels, categories, ids, catalogue.statistics, n_folds, config.interest))
+        sides.append(learn_interest(labels(), categories, ids, catalogue.statistics, n_folds, config.interest))
     if config.graph:
         if not mined:
             raise ConfigError("student.features.graph: expected a section mine or boards in the config, found neither")

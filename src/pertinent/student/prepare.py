@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import Catalogue, PairRows, pair_rows, read_catalogue, with_sides
 from pertinent.student.rows import RowCache, write_rows
 from pertinent.student.shards import BLOCK_ROWS, human_rows, label_blocks, label_files
+from pertinent.student.spill import Spill, spill_rows
 
 CACHE = "rows"  # in the stage's folder while it works
 
@@ -58,61 +59,61 @@ class Prepared:
 def prepare(
     config: StudentConfig, data: Path, text: Path, labels: Path, out: Path, mined: Mapping[str, Path]
 ) -> Prepared:
-    """Read the folders of `train_student`; the features of label rows go to out/rows, block by block.
+    """Read the folders of `train_student`; the label rows and their features go to out/rows, block by block.
 
-    Labels are read twice and never held as a whole: once to check them and to find their queries, once for their features.
+    What a killed run left whole there is taken as it is. Labels are never held as a whole.
     """
     dataset = load_dataset(data)
     names = dataset.scale.probability_columns
     tokenizer = Tokenizer.from_file(str(labels / "tokenizer.json"))
+    catalogue = read_catalogue(text, tokenizer)
     humans = human_rows(dataset.judgments, names, config.human_weight)
+    files = label_files(labels)
+    n_labels = sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in files)
 
     def blocks() -> Iterator[pl.DataFrame]:
-        for block in chain(label_blocks(labels, names, BLOCK_ROWS), [humans]):
+        for block in chain(label_blocks(labels, names), [humans]):
             if (used := block.filter(pl.col("weight") > 0)).height:
                 yield used
 
-    found = _survey(blocks(), names, keep_pairs=config.features.interest is not None)
-    if not found.n_rows:
-        raise DataError(f"{labels}: expected label rows with a weight above 0, found none")
-    catalogue = read_catalogue(text, tokenizer)
-    catalogue = with_sides(catalogue, config.features, dataset.items, found.pairs, mined)
-    made_of = {
-        "labels": [(file.name, file.stat().st_size) for file in label_files(labels)],
-        "settings": config.model_dump(mode="json", include={"features", "human_weight"}),
-        "block_rows": BLOCK_ROWS,
-    }
-    rows = write_rows(
-        blocks(), found.n_rows, found.place_of, catalogue, names, out / CACHE, made_of=made_of, workers=config.workers
+    spill = spill_rows(
+        blocks,
+        n_labels + humans.height,
+        catalogue.ids,
+        names,
+        out / CACHE,
+        block_rows=BLOCK_ROWS,
+        made_of={
+            "labels": [(file.name, file.stat().st_size) for file in files],
+            "settings": config.model_dump(mode="json", include={"features", "human_weight"}),
+        },
     )
+    if not spill.sizes:
+        raise DataError(f"{labels}: expected label rows with a weight above 0, found none")
+    catalogue = with_sides(
+        catalogue, config.features, dataset.items, partial(weighted_pairs, spill, catalogue.ids), mined
+    )
+    rows = write_rows(spill, catalogue, workers=config.workers)
     dev = dataset.judgments.filter(pl.col("split") == "dev")
-    n_humans = humans.height if config.human_weight > 0 else 0
     counts = {
-        "label_rows": sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in label_files(labels)),
-        "human_rows": n_humans,
-        "label_queries": len(found.place_of),
+        "label_rows": n_labels,
+        "human_rows": humans.height if config.human_weight > 0 else 0,
+        "label_queries": len(spill.queries),
         "dev_rows": dev.height,
         "items": len(catalogue.ids),
     }
     dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
-    return Prepared(dataset, tokenizer, catalogue, list(found.place_of), rows, dev, dev_rows, counts)
+    return Prepared(dataset, tokenizer, catalogue, spill.queries, rows, dev, dev_rows, counts)
 
 
-@dataclass(frozen=True)
-class _Survey:
-    n_rows: int
-    place_of: dict[str, int]
-    pairs: pl.DataFrame  # query, item_id, weight: the expected grade times the row's weight; empty unless asked for
-
-
-def _survey(blocks: Iterator[pl.DataFrame], names: tuple[str, ...], *, keep_pairs: bool) -> _Survey:
-    n_rows, place_of, kept = 0, dict[str, int](), []
-    expected = pl.sum_horizontal(pl.col(name).cast(pl.Float64) * k for k, name in enumerate(names))
-    for block in blocks:
-        n_rows += block.height
-        for query in block["query"].unique(maintain_order=True):
-            place_of.setdefault(query, len(place_of))
-        pairs = block.select("query", "item_id", weight=pl.col("weight") * expected)
-        kept.append(pairs if keep_pairs else pairs.clear())
-    empty = {"query": pl.String, "item_id": pl.String, "weight": pl.Float64}
-    return _Survey(n_rows, place_of, pl.concat([pl.DataFrame(schema=empty), *kept]))
+def weighted_pairs(spill: Spill, items: list[str]) -> pl.DataFrame:
+    """query, item_id, weight (the expected grade times the row's weight) of all rows, a block at a time."""
+    parts = []
+    for k in range(len(spill.sizes)):
+        records = spill.block(k)
+        expected = records["targets"].astype(np.float64) @ np.arange(spill.n_grades) * records["weight"]
+        places = {"query": records["query"], "item_id": records["item"]}
+        parts.append(pl.DataFrame({**places, "weight": expected}))
+    found = pl.concat(parts)
+    texts = {"query": pl.Series(spill.queries), "item_id": pl.Series(items)}
+    return found.with_columns(texts[name].gather(found[name]).alias(name) for name in texts)

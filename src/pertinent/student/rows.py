@@ -1,28 +1,25 @@
 """The training rows of a student on disk: features computed once, kept in blocks, read back in shuffled batches.
 
-A cache is a folder of block-00000.npz, block-00001.npz ... and cache.json, which says what the blocks were made of. A
-block that is there is not computed again, so a killed stage goes on with the next one.
+A cache is block-00000.npz, block-00001.npz ... beside the files of a `Spill`. A block that is there is not computed again,
+so a killed stage goes on with the next one.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pertinent.files import atomic_path, read_json, sha256_of_json, write_json
+from pertinent.files import atomic_path
 from pertinent.progress import progress
 from pertinent.student.dataset import Catalogue, pair_features_of
-
-CACHE_FILE = "cache.json"
+from pertinent.student.spill import Spill
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class RowCache:
         """Every row once, in random batches of batch_size, the last one smaller; blocks come in random order.
 
         buffer_rows: rows that are shuffled together, at least one block; the same seed gives the same batches.
-        by_query: the rows of a query within a buffer stand together, so that batches hold pairs of one query.
+        by_query: the rows of a query stand together, so that batches hold pairs of one query.
         """
         rng = np.random.default_rng(seed)
         waiting: list[Rows] = []
@@ -116,80 +113,67 @@ def shuffled_places(query_rows: NDArray[np.int32], rng: np.random.Generator, *, 
     return order
 
 
-def write_rows(
-    blocks: Iterable[pl.DataFrame],
-    n_rows: int,
-    place_of: dict[str, int],
-    catalogue: Catalogue,
-    names: tuple[str, ...],
-    folder: Path,
-    *,
-    made_of: dict[str, Any],
-    workers: int = 1,
-) -> RowCache:
-    """Compute the features of ``blocks`` (query, item_id, ``names``, weight), all training pairs, into ``folder``.
+def write_rows(spill: Spill, catalogue: Catalogue, *, workers: int = 1) -> RowCache:
+    """Compute the features of every block of ``spill`` beside it; a block that is there already is kept.
 
-    place_of: a query's row among the distinct queries. made_of: what identifies the blocks; a folder made of anything else
-    is emptied first. workers: processes that compute; the cache is the same for any number. Raises DataError for an item
-    without a text.
+    workers: processes that compute; the cache is the same for any number. Raises DataError for an item without a text.
     """
-    key = sha256_of_json({**made_of, "rows": n_rows})
-    if folder.exists() and (not (folder / CACHE_FILE).is_file() or read_json(folder / CACHE_FILE).get("key") != key):
-        shutil.rmtree(folder)
-    folder.mkdir(exist_ok=True)
-    write_json(folder / CACHE_FILE, {"key": key})
-    sizes = []
-    with progress("student: features", n_rows, "pairs") as bar, _Workers(workers, catalogue) as pool:
-        for k, block in enumerate(blocks):
-            sizes.append(block.height)
-            if not _block_file(folder, k).exists():
-                placed = block.with_columns(query_row=pl.Series([place_of[q] for q in block["query"]], dtype=pl.Int32))
-                for size in pool.write(placed, names, _block_file(folder, k)):
-                    bar.advance(size)
-            else:
-                bar.advance(block.height)
-        for size in pool.rest():
-            bar.advance(size)
-    return RowCache(folder, tuple(sizes))
+    n_rows = sum(spill.sizes)
+    with progress("student: features", n_rows, "pairs") as bar, _Workers(workers, spill, catalogue) as pool:
+        for k, size in enumerate(spill.sizes):
+            if _block_file(spill.folder, k).exists():
+                bar.advance(size)
+                continue
+            for done in pool.write(k):
+                bar.advance(done)
+        for done in pool.rest():
+            bar.advance(done)
+    return RowCache(spill.folder, spill.sizes)
 
 
 def _block_file(folder: Path, k: int) -> Path:
     return folder / f"block-{k:05d}.npz"
 
 
-def _write_block(block: pl.DataFrame, names: tuple[str, ...], file: Path, catalogue: Catalogue) -> int:
-    pairs = block.with_columns(split=pl.lit("train"))
+def _write_block(k: int, spill: Spill, catalogue: Catalogue) -> int:
+    records = spill.block(k)
+    pairs = pl.DataFrame(
+        {
+            "query": [spill.queries[place] for place in records["query"]],
+            "item_id": [catalogue.ids[place] for place in records["item"]],
+        }
+    ).with_columns(split=pl.lit("train"))
     item_rows = catalogue.texts.rows_of(pairs)
     arrays = {
-        "query_rows": block["query_row"].to_numpy(),
+        "query_rows": records["query"],
         "item_rows": item_rows.astype(np.int32),
         "features": pair_features_of(pairs, item_rows, catalogue),
-        "targets": block.select(names).to_numpy().astype(np.float32),
-        "weights": block["weight"].to_numpy().astype(np.float32),
+        "targets": records["targets"],
+        "weights": records["weight"],
     }
-    with atomic_path(file) as temporary, temporary.open("wb") as stream:
+    with atomic_path(_block_file(spill.folder, k)) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
-    return block.height
+    return records.size
 
 
-_catalogue: Catalogue | None = None  # of a worker process, sent once and not with every block
+_inputs: tuple[Spill, Catalogue] | None = None  # of a worker process, sent once and not with every block
 
 
-def _begin(catalogue: Catalogue) -> None:
-    global _catalogue
-    _catalogue = catalogue
+def _begin(spill: Spill, catalogue: Catalogue) -> None:
+    global _inputs
+    _inputs = spill, catalogue
 
 
-def _work(block: pl.DataFrame, names: tuple[str, ...], file: Path) -> int:
-    assert _catalogue is not None
-    return _write_block(block, names, file, _catalogue)
+def _work(k: int) -> int:
+    assert _inputs is not None
+    return _write_block(k, *_inputs)
 
 
 class _Workers:
     """Writes blocks here, or in processes of which each has a block and one waits."""
 
-    def __init__(self, n_workers: int, catalogue: Catalogue) -> None:
-        self._catalogue, self._n_workers = catalogue, n_workers
+    def __init__(self, n_workers: int, spill: Spill, catalogue: Catalogue) -> None:
+        self._inputs, self._n_workers = (spill, catalogue), n_workers
         self._pool: ProcessPoolExecutor | None = None
         self._futures: list[Future[int]] = []
 
@@ -200,15 +184,16 @@ class _Workers:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def write(self, block: pl.DataFrame, names: tuple[str, ...], file: Path) -> list[int]:
+    def write(self, k: int) -> list[int]:
         """Take one block on; returns the sizes of blocks that are done since the last call."""
         if self._n_workers == 1:
-            return [_write_block(block, names, file, self._catalogue)]
+            return [_write_block(k, *self._inputs)]
         if self._pool is None:
             # Not forked: the threads of Polars would not live on in a child.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._n_workers, context, _begin, (self._catalogue,))
-        self._futures.append(self._pool.submit(_work, block, names, file))
+            self._pool = ProcessPoolExecutor(
+                self._n_workers, multiprocessing.get_context("spawn"), _begin, self._inputs
+            )
+        self._futures.append(self._pool.submit(_work, k))
         done = []
         while len(self._futures) > self._n_workers:
             done.append(self._futures.pop(0).result())

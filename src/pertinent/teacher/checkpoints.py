@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,16 @@ from pertinent.errors import ModelError
 from pertinent.files import atomic_path
 
 CHECKPOINTS = "checkpoints"
+BATCH = "batch.txt"  # "query -> item" of each row whose loss was not a number
 COMPLETE = "complete"  # written into a checkpoint last: one without it was cut off while being written
 
 
 class NotANumberError(ModelError):
-    """Training gave a loss or a logit that is not a number."""
+    """Training gave a loss or a logit that is not a number. rows: the pairs of its batch, by name."""
+
+    def __init__(self, message: str, rows: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 def keep_complete(folder: Path) -> None:
@@ -59,9 +64,9 @@ def stopped_folder(out: Path) -> Path:
 
 @contextmanager
 def last_checkpoint_kept(out: Path, folder: Path) -> Iterator[None]:
-    """Where the training in ``out`` gives no number, keep its last good checkpoint in ``folder``.
+    """Where the training in ``out`` gives no number, keep its last good checkpoint and the batch's rows in ``folder``.
 
-    Raises ModelError for the NotANumberError, with what to change and the path of the checkpoint.
+    Raises ModelError for the NotANumberError, with what to change and the paths of both.
     """
     try:
         yield
@@ -70,6 +75,10 @@ def last_checkpoint_kept(out: Path, folder: Path) -> Iterator[None]:
         kept = "there is no good checkpoint yet"
         if good is not None:
             kept = f"the last good checkpoint, of step {step_of(good):,}, is kept in {keep_apart(good, folder)}"
+        if error.rows:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / BATCH).write_text("\n".join(error.rows) + "\n", encoding="utf-8")
+            kept += f", the rows of the batch in {folder / BATCH}"
         raise ModelError(
             f"{error}. Lower teacher.learning_rate or set teacher.precision: float32; a changed configuration starts the "
             f"stage anew; {kept}"

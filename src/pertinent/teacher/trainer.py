@@ -30,7 +30,7 @@ from pertinent.teacher.trackers import TRACKERS, logging_under
 HISTORY = "history.json"
 _AVERAGE = "average.safetensors"
 _LOG_STEPS = 50  # optimiser steps between two values that a tracker gets
-_SHOWN_ROWS = 3  # pairs named when the loss is not a number
+_SHOWN_ROWS = 3  # pairs named in the message when the loss is not a number
 
 Judge = Callable[[], dict[str, float]]
 
@@ -136,10 +136,11 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
         loss: Tensor = model(**inputs).loss
         value = float(loss.detach())
         if not np.isfinite(value):
-            named = [self._names[pair] for pair in pairs[:_SHOWN_ROWS].tolist()]
+            named = [self._names[pair] for pair in pairs.tolist()]
             raise NotANumberError(
                 f"teacher: the loss is {value} at step {self.state.global_step + 1}, in a batch of {len(pairs)} rows such "
-                f"as {'; '.join(named)}"
+                f"as {'; '.join(named[:_SHOWN_ROWS])}",
+                named,
             )
         self.loss_sum, self.n_losses = self.loss_sum + value, self.n_losses + 1
         return loss

@@ -11,8 +11,9 @@ import fcntl
 import os
 import struct
 import threading
+import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class JournalStore:
         self._lock = threading.RLock()
         self._index: dict[str, tuple[int, int] | None] = {}  # ID -> where its record lies; None: deleted
         self._fd, self._read_to, self._overtaken, self._damage = -1, 0, 0, ""
+        self._closer: Callable[[], object] = lambda: None  # of the open file, once
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._alone():
@@ -103,10 +105,9 @@ class JournalStore:
             return len(self._row_of) + new - gone
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. A store that nobody holds any more, as after a bundle was replaced, closes it by itself."""
         with self._lock:
-            if self._fd >= 0:
-                os.close(self._fd)
+            self._closer()
             self._fd = -1
 
     def _has(self, item: str) -> bool:
@@ -159,6 +160,7 @@ class JournalStore:
     def _reopen(self) -> None:
         self.close()
         self._fd = os.open(self._file, os.O_RDONLY)
+        self._closer = weakref.finalize(self, os.close, self._fd)
         self._index, self._read_to, self._overtaken, self._damage = {}, len(_MAGIC), 0, ""
         if os.pread(self._fd, len(_MAGIC), 0) != _MAGIC:
             self._damage = f"{self._file}: expected a journal of this version, found something else"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer
 from pertinent.bundle.rows import encoding_of
-from pertinent.errors import PertinentError
+from pertinent.errors import ConfigError, PertinentError
+from pertinent.files import reason_of
 from pertinent.serving.settings import Settings
 
 READ_ONLY = (
@@ -97,3 +98,21 @@ def open_store(settings: Settings, scorer: Scorer) -> ItemStore:
     from pertinent.serving.stores.journal import JournalStore
 
     return JournalStore(Path(settings.store.removeprefix("file://")), encoding, scorer)
+
+
+def check_store(settings: Settings) -> None:
+    """Raises ConfigError for an address that no worker could use, before any is started; connects nowhere."""
+    if settings.store is None:
+        return
+    if _REDIS.match(settings.store):
+        from pertinent.serving.stores.redis import RedisStore
+
+        RedisStore.of(settings, "").close()
+        return
+    folder = Path(settings.store.removeprefix("file://"))
+    if ":" in settings.store.partition("/")[0]:
+        raise ConfigError(f"--store {settings.store}: expected redis://HOST:PORT/DB or a folder, found another address")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--store {folder}: cannot be written: {reason_of(error)}") from None

@@ -1,4 +1,4 @@
-"""A real redis-server on a free loopback port, started by a test or a benchmark."""
+"""A real redis-server on a free loopback port, started by a benchmark or a test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from pertinent.errors import DataError
 
 COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
 MISSING = "no redis-server here: apt-get install redis-server"
@@ -24,10 +26,13 @@ class RedisServer:
 
     @property
     def url(self) -> str:
+        """As `--store` takes it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        assert COMMAND is not None
+        """Returns once it answers. Raises DataError where there is none here, or it does not start."""
+        if COMMAND is None:
+            raise DataError(MISSING)
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--save", "3600 1"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([COMMAND, *options, "--daemonize", "no"], **quiet)  # type: ignore[call-overload]
@@ -41,12 +46,14 @@ class RedisServer:
             except OSError:
                 pass
             time.sleep(0.05)
-        raise AssertionError("redis-server did not start in time")
+        raise DataError("redis-server: expected it to answer a PING within 20 s of its start, found no answer")
 
     def hang(self) -> None:
+        """Stop its process where it stands: connections open, no answers."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
+        """After `hang`."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
