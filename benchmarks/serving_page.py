@@ -30,12 +30,27 @@ def serving_sections(results: Path) -> list[str]:
 
 
 def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["items in", "candidates", "workers", "in process, p50 ms", "over HTTP, p50 ms", "of it the store", "p99 ms"]
+    head = [
+        "scored by",
+        "items in",
+        "candidates",
+        "workers",
+        "in process, p50 ms",
+        "over HTTP, p50 ms",
+        "of it the store",
+        "p99 ms",
+    ]
     head += ["requests/s at p99 <= 25 ms", "p99 ms at twice that", "503, p95 ms"]
     keys = ("in_process_p50_ms", "quiet_p50_ms", "quiet_store_p50_ms", "quiet_p99_ms", "capacity_rate")
     keys = (*keys, "twice_p99_ms", "twice_shed_p95_ms")
     cells = [
-        [str(row["store"]), f"{row['candidates']:,}", str(row["workers"]), *(_number(row.get(key)) for key in keys)]
+        [
+            str(row["system"]),
+            str(row["store"]),
+            f"{row['candidates']:,}",
+            str(row["workers"]),
+            *(_number(row.get(key)) for key in keys),
+        ]
         for row in rows
     ]
     return table(head, cells)
@@ -44,6 +59,7 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> str:
 def _sizing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Bytes and replicas by calculation; for each store, from its row of SIZED_AT candidates with most workers."""
     found = []
+    rows = [row for row in rows if row["system"] == "student"]
     for store in dict.fromkeys(str(row["store"]) for row in rows):
         fitting = [row for row in rows if row["store"] == store and row["candidates"] == SIZED_AT]
         measured = [row for row in fitting if row.get("capacity_rate")]

@@ -11,7 +11,7 @@ from serving_page import TITLE, serving_sections
 
 def row(store: str, workers: int, **figures: float | None) -> dict[str, object]:
     made = {"machine": "A Processor", "date": "2026-03-04", "commit": "abc"}
-    return {"store": store, "candidates": 500, "workers": workers, **made, **figures}
+    return {"system": "student", "store": store, "candidates": 500, "workers": workers, **made, **figures}
 
 
 def test_sizes_are_calculated_from_the_row_with_most_workers(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_sizes_are_calculated_from_the_row_with_most_workers(tmp_path: Path) -> 
     write_json(tmp_path / "serving.json", {"rows": rows, "targets": []})
     page = results_page.page(tmp_path)
     assert f"## {TITLE}" in page
-    assert "| mmap | 500 | 1 | - | 5.2 | - | - | 50.0 | - | - |" in page
+    assert "| student | mmap | 500 | 1 | - | 5.2 | - | - | 50.0 | - | - |" in page
     # 1e6 KiB are .95 GiB; 100/s at half of 80/s need 3 replicas, 10,000/s need 250.
     assert "| mmap | 1,024 | 1.0 | 9.5 | 95.4 | 2 | 3 | 25 | 250 |" in page
     # The row of two workers has no capacity: that of one stands for Redis. 100/s at 20/s.
