@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_BENCH := $(VENV)/.ready-bench
 
-.PHONY: demo test test-slow check bench paper paper-full clean
+.PHONY: demo test test-slow check docs bench paper paper-full clean
 .DEFAULT_GOAL := demo
 
 $(READY): pyproject.toml constraints.txt
@@ -36,6 +36,9 @@ check: $(READY)  ## lint, types and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## the documentation as a site, in build/docs; a broken link or anchor stops it
+	$(BIN)/mkdocs build --strict
 
 bench: $(READY_BENCH)  ## the runs on real data that the docs quote, and the page of results; needs PERTINENT_DATA
 	$(BIN)/python benchmarks/pipeline.py

@@ -19,6 +19,7 @@ from paper_claims import (
     PAPER_STUDENT,
     PAPER_TEACHER,
     Claim,
+    above_chance,
     apart,
     paired,
     rising,
@@ -159,12 +160,16 @@ def scaling(results: Path) -> list[str]:
 
 
 def languages(results: Path) -> list[str]:
-    """(d): quality in languages in which nobody judged."""
+    """(d): quality in languages in which nobody judged; a row that names its "language" has no label of it but English."""
     rows = rows_in(results, "language_transfer")
+    unlabelled = [row for row in rows.values() if row.get("language", "en") != "en"]
+    says = "a language in which there is no human label gains from the labels of another"
+    claims = [above_chance(f"{says} (here: AUROC above chance)", "A", unlabelled, _auroc_of(unlabelled))]
     return [
         "## (d) Languages without labels",
         "The paper reports gains in languages in which there is no human label (A, in words; precision at 8 by country).",
         _metric_table(rows, list(rows)) if rows else _gap("d"),
+        *_verdicts(claims, "d"),
     ]
 
 
@@ -204,12 +209,14 @@ def student(results: Path) -> list[str]:
 
 
 def label_steps(rows: Rows) -> list[tuple[str, float | None]]:
-    """The mean AUROC 4+ over seeds at each number of teacher labels, in order of that number."""
+    """The mean AUROC 4+ over seeds at each number of teacher labels, in order of that number; None while seeds lack."""
     sizes: dict[int, list[float]] = {}
     for row in rows.values():
         if "label_rows" in row and row.get("auroc_4+") is not None:
             sizes.setdefault(int(row["label_rows"]), []).append(float(row["auroc_4+"]))
-    return [(f"{size:,}", float(np.mean(values))) for size, values in sorted(sizes.items())]
+    n_seeds = max(map(len, sizes.values()), default=0)
+    means = {size: float(np.mean(values)) if len(values) == n_seeds else None for size, values in sizes.items()}
+    return [(f"{size:,}", mean) for size, mean in sorted(means.items())]
 
 
 def _side_by_side(results: Path) -> list[str]:
@@ -261,6 +268,14 @@ def _verdicts(claims: Sequence[Claim], part: str) -> list[str]:
 
 def _gap(part: str) -> str:
     return f"*{GAP.capitalize()}*: `python benchmarks/paper.py --full --parts {part}`."
+
+
+def _auroc_of(rows: Sequence[Row]) -> str:
+    """The AUROC that the rows have, that of the relevant grades first."""
+    for metric in ("auroc_4+", "auroc_3+", "auroc_2+", "auroc"):
+        if any(_has(row, metric) for row in rows):
+            return metric
+    return "auroc_4+"
 
 
 def _first(rows: Rows, *names: str) -> Row | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import orjson
 import pytest
 import yaml
+
+from faulty_server import Server, faulty_server
 
 COLOURS = ("red", "blue", "green")
 MATERIALS = ("oak", "velvet", "leather", "cotton")
@@ -243,3 +245,10 @@ def small_config(folder: Path, backbone: Path, **sections: Any) -> dict[str, Any
         "evaluation": {"resamples": 50},
         **sections,
     }
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of files and chat completions on 127.0.0.1, with faults to inject."""
+    with faulty_server() as state:
+        yield state

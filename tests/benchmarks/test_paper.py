@@ -15,7 +15,7 @@ import pytest
 import paper
 import paper_page
 from common import ROOT, Row, write_results
-from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, apart, paired, rising, sentence
+from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, above_chance, apart, paired, rising, sentence
 from pertinent.errors import DataError
 
 PLAN = (
@@ -132,6 +132,30 @@ def test_a_rise_is_at_every_step() -> None:
     assert (found.verdict, found.here) == (DISAGREES, "1 .500, 2 .600, 3 .600; not from 2 to 3")
     assert rising("x", "A", [("1", 0.5), ("2", None)]).verdict == UNMEASURED
     assert rising("x", "A", []).verdict == UNMEASURED
+
+
+def test_above_chance_needs_every_interval_above_half() -> None:
+    zh, ar = {"row": "zh", "auroc": 0.7, "intervals": {"auroc": [0.6, 0.8]}}, {"row": "ar", "auroc": 0.52}
+    found = above_chance("x", "A", [zh], "auroc")
+    assert (found.verdict, found.here) == (AGREES, "zh .700 [.600, .800]")
+    assert above_chance("x", "A", [zh, ar], "auroc").verdict == UNDECIDED
+    assert above_chance("x", "A", [zh, {**ar, "intervals": {"auroc": [0.3, 0.49]}}], "auroc").verdict == DISAGREES
+    assert above_chance("x", "A", [ar], "auroc_4+").verdict == UNMEASURED
+
+
+def test_a_language_without_labels_has_a_verdict_and_english_does_not_count(tmp_path: Path) -> None:
+    rows = {"en/en": {**figures(0.9), "language": "en"}, "zh/ar": {**figures(0.4), "language": "zh"}}
+    write(tmp_path, "language_transfer", rows)
+    page = paper_page.page(tmp_path)
+    assert "(here: AUROC above chance) | A | zh/ar .400 [.390, .410] | does not agree |" in page
+
+
+def test_a_step_of_label_scaling_waits_for_all_its_seeds() -> None:
+    rows = {f"{n}x/{seed}": {"label_rows": n, "auroc_4+": 0.5 + n / 100} for n in (1, 3) for seed in (0, 1)}
+    rows["teacher"] = {"auroc_4+": 0.9}
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", 0.53)]
+    del rows["3x/1"]
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", None)]
 
 
 def test_the_sentence_names_what_agrees_and_what_does_not() -> None:

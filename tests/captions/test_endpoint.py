@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from pertinent.captions.config import CaptionsConfig
-from pertinent.captions.endpoint import CHAT_PROMPT, EndpointCaptioner, _said
+from pertinent.captions.endpoint import CHAT_PROMPT, EndpointCaptioner
 from pertinent.captions.images import Picture
-from pertinent.captions.web import WebError
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError, ModelError
+from pertinent.web.request import WebError
 
 PICTURES = [Picture(f"{k:064x}", Image.new("RGB", (24, 16), (20 * k, 100, 50))) for k in range(10)]
 
@@ -117,36 +117,3 @@ def test_an_unset_key_is_named(server: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TINY_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"endpoint.api_key_env: environment variable TINY_KEY is not set"):
         captioner(server, endpoint={"api_key_env": "TINY_KEY"})
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (b'{"choices": [{"message": {"content": "a box"}}]}', "a box"),
-        (
-            b'{"choices": [{"message": {"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "box"}]}}]}',
-            "a box",
-        ),
-        (b'{"choices": [{"message": {"content": null, "refusal": "I cannot see this."}}]}', "I cannot see this."),
-    ],
-)
-def test_answers_in_their_several_forms(answer: bytes, text: str) -> None:
-    assert _said(answer) == text
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"choices": []}',
-        b'{"choices": [{"message": {"content": null}}]}',
-        b'{"choices": [{"message": 7}]}',
-        b"null",
-    ],
-)
-def test_what_is_no_answer_may_be_tried_again(answer: bytes) -> None:
-    with pytest.raises(WebError, match="endpoint's answer must be a chat completion with a text, got ") as error:
-        _said(answer)
-    assert error.value.transient

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pertinent.captions.config import FetchConfig, ImagesConfig
 from pertinent.captions.images import FORMATS, ImageError, decode, fetch_limits, file_of, load_bytes, sha256_of
-from pertinent.captions.web import WebError
+from pertinent.web.request import WebError
 
 CONFIG = ImagesConfig()
 

@@ -1,7 +1,7 @@
 """Items outside a bundle's own files: what the scorer needs of each, and the record of bytes that a store keeps of it.
 
-A record is little-endian words of 4 bytes: 4 of digest (BLAKE2b of all that follows), the lengths of the lists, d float32
-of the vector, the float32 of every side in order, then the int32 of each field's terms, rare trigrams and number of
+A record is little-endian words of 4 bytes: 4 of digest (BLAKE2b of all that follows), the lengths of the lists, each field's
+number of trigrams, d float32 of the vector, the float32 of every side in order, then the int32 of each field's terms and rare
 trigrams. It has no names: a store keys it by `encoding_of` the bundle that made it, so that no other bundle reads it.
 """
 
@@ -22,10 +22,10 @@ from pertinent.files import sha256_of_json
 
 RECORD = 1  # version of the layout
 DIGEST_BYTES = 16
-_PARTS = ("terms", "rare_grams", "n_grams")
-_LISTS = tuple((field, name) for field in FIELDS for name in _PARTS)
-_IS_COUNT = np.array([name == "n_grams" for _, name in _LISTS])
-_HEAD = DIGEST_BYTES // 4 + len(_LISTS)  # words
+_LISTS = tuple((field, name) for field in FIELDS for name in ("terms", "rare_grams"))
+_LENGTHS = DIGEST_BYTES // 4  # where the words of lengths begin
+_COUNTS = _LENGTHS + len(_LISTS)  # where those of trigrams begin
+_HEAD = _COUNTS + len(FIELDS)  # where the vector begins
 
 
 def encoding_of(description: Mapping[str, Any]) -> str:
@@ -61,14 +61,15 @@ class ItemRows:
     def records(self) -> list[bytes]:
         """The record of each item."""
         n = len(self)
-        lists = [_list_of(self.lexical, field, name) for field, name in _LISTS]
-        lengths = np.stack([one.lengths for one in lists], axis=1).astype("<i4")
+        lists = [getattr(self.lexical, name)[field] for field, name in _LISTS]
+        heads = [one.lengths for one in lists] + [self.lexical.n_grams[field] for field in FIELDS]
+        head = np.stack(heads, axis=1).astype("<i4")
         every = np.arange(n)
         fixed = np.concatenate([self.vectors, *(side.values(every) for side in self.sides)], axis=1).astype("<f4")
         found = []
         for i in range(n):
             parts = [one.values[one.starts[i] : one.starts[i + 1]].astype("<i4").tobytes() for one in lists]
-            body = b"".join([lengths[i].tobytes(), fixed[i].tobytes(), *parts])
+            body = b"".join([head[i].tobytes(), fixed[i].tobytes(), *parts])
             found.append(hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() + body)
         return found
 
@@ -87,28 +88,18 @@ def read_records(
     words = np.frombuffer(b"".join(records[i] for i in places), dtype="<i4").astype(np.int32, copy=False)
     sizes = np.array([len(records[i]) // 4 for i in places], dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
-    lengths = words[starts[:, None] + np.arange(DIGEST_BYTES // 4, _HEAD)].astype(np.int64)
+    lengths = words[starts[:, None] + np.arange(_LENGTHS, _COUNTS)].astype(np.int64)
     whole = (lengths >= 0).all(axis=1) & (lengths.sum(axis=1) + _HEAD + n_fixed == sizes)
-    whole &= (lengths[:, _IS_COUNT] == 1).all(axis=1)
     places, starts, lengths = places[whole], starts[whole], lengths[whole]
     fixed = words[starts[:, None] + np.arange(_HEAD, _HEAD + n_fixed)].view(np.float32)
     begins = starts[:, None] + _HEAD + n_fixed + np.cumsum(lengths, axis=1) - lengths
     lists = {key: _gathered(words, begins[:, k], lengths[:, k]) for k, key in enumerate(_LISTS)}
-    lexical = LexicalItems(
-        terms={field: lists[field, "terms"] for field in FIELDS},
-        n_grams={field: lists[field, "n_grams"].values for field in FIELDS},
-        rare_grams={field: lists[field, "rare_grams"] for field in FIELDS},
-    )
+    n_grams = {field: words[starts + _COUNTS + k] for k, field in enumerate(FIELDS)}
+    terms, rare_grams = ({field: lists[field, name] for field in FIELDS} for name in ("terms", "rare_grams"))
+    lexical = LexicalItems(terms, n_grams, rare_grams)
     edges = np.cumsum([dimensions, *widths])
     own = [side.with_values(fixed[:, a:b]) for side, a, b in zip(sides, edges[:-1], edges[1:], strict=True)]
     return ItemRows(np.ascontiguousarray(fixed[:, :dimensions]), lexical, tuple(own)), places
-
-
-def _list_of(lexical: LexicalItems, field: str, name: str) -> Ragged:
-    if name == "n_grams":
-        counts = lexical.n_grams[field]
-        return Ragged(counts, np.arange(counts.size + 1, dtype=np.int64))
-    return (lexical.terms if name == "terms" else lexical.rare_grams)[field]
 
 
 def _gathered(words: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:

@@ -62,7 +62,7 @@ class StoredVectors:
     @property
     def bytes_per_row(self) -> int:
         """With its scales."""
-        return int(self.values.shape[1]) * self.values.itemsize + (len(self.widths) * 4 if self.scales.size else 0)
+        return sum(self.widths) * self.values.itemsize + (len(self.widths) * 4 if self.scales.size else 0)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The rows as the network reads them, (C, k): float16 where they are stored so, else float32."""

@@ -31,7 +31,6 @@ from pertinent.captions.images import (
     sha256_of,
 )
 from pertinent.captions.model import ModelCaptioner
-from pertinent.captions.web import Limits, WebError, with_retries
 from pertinent.data.build import load_dataset
 from pertinent.data.columns import Column, Entry, open_column, slices
 from pertinent.data.sieve import reasons_of
@@ -41,6 +40,7 @@ from pertinent.errors import DataError
 from pertinent.files import cache_folder, read_parquet, sha256_of_file, sha256_of_json, write_parquet
 from pertinent.progress import progress, say
 from pertinent.types import StageResult
+from pertinent.web.request import Limits, WebError, with_retries
 
 _UNIT_SCHEMA = {
     "row": pl.Int64,

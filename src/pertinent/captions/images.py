@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pertinent.captions.config import FetchConfig, ImagesConfig
-from pertinent.captions.web import Limits, request
 from pertinent.errors import ConfigError
 from pertinent.files import reason_of
+from pertinent.web.request import Limits, request
 
 if TYPE_CHECKING:
     from PIL.Image import Image

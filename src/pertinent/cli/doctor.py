@@ -63,6 +63,7 @@ def findings() -> dict[str, Any]:
             "serve --store redis://, items": _state(
                 {package: _version(package) for package in _REDIS}, "pip install 'pertinent[redis]'"
             ),
+            "label run --engine ray": _state({"ray": _version("ray")}, "pip install 'pertinent[ray]'"),
         },
     }
 

@@ -1,4 +1,4 @@
-"""`pertinent label sample`: the pairs that the teacher labels."""
+"""`pertinent label sample|run|report`: the pairs that the teacher labels, their labels, and what these are like."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pertinent.cli.app import SetOption, app, emit
+from pertinent.cli.app import JsonFlag, SetOption, app, emit, wants_json
 
-label = typer.Typer(name="label", help="Pairs for the teacher to label, drawn from a search log.", no_args_is_help=True)
+label = typer.Typer(
+    name="label",
+    help="Pairs for the teacher to label, drawn from a search log, and their labels.",
+    no_args_is_help=True,
+)
 app.add_typer(label)
 
 
 @label.callback()
 def _group() -> None:
-    """Pairs for the teacher to label, drawn from a search log."""
+    """Pairs for the teacher to label, drawn from a search log, and their labels."""
 
 
 @label.command()
@@ -45,3 +49,58 @@ def sample(
     if log:
         settings = settings.model_copy(update={"paths": tuple(log)})
     emit(run_sample(settings, target, out, vectors=vectors, seed=seed))
+
+
+@label.command()
+def report(
+    target: Annotated[Path, typer.Argument(help="run folder with labels, or a folder of label shards")],
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write (default: report.html beside the shards)")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="data stage's folder (default: data/ beside the labels)")] = None,
+) -> None:
+    """One self-contained HTML page: grades and entropy by stratum and language, agreement with people, what failed."""
+    from pertinent.report import write_label_report
+
+    emit({"report": str(write_label_report(target, out, data=data))})
+
+
+@label.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of a run")],
+    overrides: SetOption = None,
+    engine: Annotated[
+        str | None, typer.Option(help="local or ray (default: labels.engine; a dry run: all that are installed)")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="of a Ray cluster: auto, HOST:PORT, ray://HOST:PORT; the engine is then ray")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="time the teacher on real pairs and print rows, tokens, hours and cost")
+    ] = False,
+    price_per_hour: Annotated[
+        float | None, typer.Option(min=0.0, help="USD an hour of the machines that label, for the cost of a dry run")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the stages up to the labels, resumable at any unit; or say what the labels will take, writing nothing."""
+    from pertinent.cli.tables import print_estimate, print_outcome
+    from pertinent.pipeline import load_run_config, run_pipeline
+    from pertinent.pipeline.labelling import engine_named, estimate_run
+    from pertinent.pipeline.run import training_stack
+
+    settings = load_run_config(config, overrides or ())
+    named = engine_named(engine, address)
+    if named is not None:
+        settings = settings.model_copy(update={"labels": settings.labels.on_engine(named, address)})
+    if not dry_run:
+        outcome = run_pipeline(settings, until="labels")
+        print_outcome(outcome)
+        if wants_json(as_json):
+            emit(outcome)
+        return
+    with training_stack():
+        found = estimate_run(settings, engines=[named] if named else (), price_per_hour_usd=price_per_hour)
+    print_estimate(found)
+    if wants_json(as_json):
+        emit(found)

@@ -69,6 +69,21 @@ def print_differences(differences: Mapping[str, Any], reference: str) -> None:
         console.print(table)
 
 
+def print_estimate(found: Mapping[str, Any]) -> None:
+    """What labelling would take: pairs and tokens, and a row an engine."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    told = f"{count(found['rows'])} pairs, {count(found['cached'])} of them cached"
+    table = Table(title=f"{told}; about {count(found['tokens'])} tokens to read", title_justify="left")
+    table.add_column("engine")
+    for column in ("workers", "pairs/s", "hours", "cost, USD"):
+        table.add_column(column, justify="right")
+    for name, engine in found["engines"].items():
+        rate = "-" if engine["pairs_per_s"] is None else f"{engine['pairs_per_s']:,.1f}"
+        cost = "-" if engine["cost_usd"] is None else f"{engine['cost_usd']:,.2f}"
+        table.add_row(name, str(engine["workers"]), rate, f"{engine['hours']:,.2f}", cost)
+    console.print(table)
+
+
 def print_fields(done: Mapping[str, Any]) -> None:
     """The end of a stage that makes item fields: its folder, its counts, and each reason of the quarantine."""
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

@@ -5,14 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pertinent.config import Config
+from pertinent.judge.config import JudgeConfig
 
 LOG_COLUMNS = ("query", "item_id", "position", "language")
 BANDS = ("popularity", "position")  # strata that are bands of a number; any other is a column of the log or the items
 SOURCES = ("impressions", "bm25", "embedding", "random")
+BalanceBy = Literal["grade", "language"]
+EngineName = Literal["local", "ray"]
 Allocation = Literal["proportional", "sqrt", "fixed"]
+
+
+class RayConfig(Config):
+    """The workers of the engine ray, each a process with a teacher of its own."""
+
+    address: str | None = Field(
+        default=None,
+        description="of an existing cluster: auto, HOST:PORT or ray://HOST:PORT; none: one is started here",
+    )
+    workers: int | None = Field(default=None, ge=1, description="default: as many as the cluster has room for")
+    cpus: float = Field(default=1.0, gt=0.0, description="cores of a worker; it runs as many threads")
+    gpus: float = Field(default=0.0, ge=0.0, description="GPUs of a worker, or a part of one")
 
 
 class LabelsConfig(Config):
@@ -36,9 +51,45 @@ class LabelsConfig(Config):
         default=(),
         description="earlier folders of labels: what the same teacher said of the same text is taken from them",
     )
+    judge: JudgeConfig | None = Field(
+        default=None, description="an LLM behind a chat endpoint, which labels in place of the trained teacher"
+    )
     max_failed: float = Field(
         default=0.001, ge=0.0, le=1.0, description="share of the pairs that may fail, each set aside with its reason"
     )
+    min_confidence: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="labels whose likeliest grade has less get weight 0; none: every label counts",
+    )
+    balance: tuple[BalanceBy, ...] = Field(
+        default=(), description="grade, language or both: each (combination) weighs the same in all, by weights"
+    )
+    max_weight: float = Field(
+        default=10.0,
+        ge=1.0,
+        description="most that balancing multiplies a label's weight by; a rare cell stays lighter",
+    )
+    engine: EngineName = Field(default="local", description="who labels: local, this process; ray, workers of Ray")
+    ray: RayConfig = RayConfig()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether labels get weights."""
+        return self.min_confidence is not None or bool(self.balance)
+
+    @field_validator("balance")
+    @classmethod
+    def _once(cls, value: tuple[BalanceBy, ...]) -> tuple[BalanceBy, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"balance: expected each once, found {', '.join(value)}")
+        return value
+
+    def on_engine(self, engine: EngineName, address: str | None) -> LabelsConfig:
+        """These settings on another engine, and with an address where one is told."""
+        ray = self.ray if address is None else self.ray.model_copy(update={"address": address})
+        return self.model_copy(update={"engine": engine, "ray": ray})
 
 
 class SharesConfig(Config):

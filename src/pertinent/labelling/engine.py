@@ -14,14 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pertinent.errors import ModelError
+from pertinent.errors import ConfigError, ModelError, RowsError, StoppedError
 from pertinent.progress import Progress
 
 NOT_FINITE = "probabilities are not finite"
 
 
 class Labeller(Protocol):
-    """What labels pairs: a teacher, or anything that scores as one."""
+    """What labels pairs: a teacher, or anything that scores as one.
+
+    score raises RowsError where some of the pairs have no label, and StoppedError or ConfigError where none would have.
+    """
 
     @property
     def teacher_id(self) -> str: ...
@@ -129,7 +132,8 @@ def label_unit(
 ) -> tuple[NDArray[np.float32], list[str | None]]:
     """Probabilities (N, n) float32 of N pairs, and of each the reason why it has none.
 
-    What fails as a whole is halved until the rows that make it fail are found. Raises ModelError past the budget.
+    What fails as a whole is halved until the rows that make it fail are found. Raises ModelError past the budget,
+    and what the labeller raises to stop.
     """
     n_pairs = len(read.queries)
     try:
@@ -137,6 +141,11 @@ def label_unit(
             probs = labeller.score_encoded(read.encoded, bar)
         else:
             probs = labeller.score(read.queries, read.texts, bar)
+    except (StoppedError, ConfigError):
+        raise
+    except RowsError as error:
+        budget.spend(sum(reason is not None for reason in error.reasons), str(error))
+        return np.asarray(error.results, dtype=np.float32), [reason and reason[:300] for reason in error.reasons]
     except Exception as error:  # whatever one row may do to a model must not cost the others
         if n_pairs == 1:
             reason = reason_for(error)

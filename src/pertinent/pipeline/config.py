@@ -81,5 +81,5 @@ def load_run_config(file: Path, overrides: Iterable[str] = ()) -> RunConfig:
             raise ConfigError(f"{file}: data.path: no such folder: {beside}")
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": beside})})
     keys = [f"{section}.{path}" for section, paths in PATHS.items() for path in paths]
-    keys += ["labels.pairs", "labels.cache"]
+    keys += ["labels.pairs", "labels.cache", "labels.judge.template", "labels.judge.cache"]
     return paths_beside(config, keys, file.resolve().parent)

@@ -87,8 +87,26 @@ _SPEED: dict[str, Any] = {
     "student": {"workers"},
     "mine": {"threads", "memory_gib"},
     "links": {"workers"},
-    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again.
-    "labels": {"pairs", "cache", "max_failed"},
+    # The file of pairs counts by its hash, among the inputs; cached labels are what the teacher would say again, and
+    # every engine says the same.
+    "labels": {
+        "pairs": True,
+        "cache": True,
+        "max_failed": True,
+        "engine": True,
+        "ray": True,
+        "judge": {
+            "endpoint": {"concurrency", "timeout_s", "api_key_env"},
+            "retry": True,
+            "template": True,  # counts by its hash too
+            "requests_per_minute": True,
+            "tokens_per_minute": True,
+            "usd_per_1k_input": True,
+            "usd_per_1k_output": True,
+            "max_usd": True,
+            "cache": True,
+        },
+    },
 }
 
 

@@ -15,12 +15,12 @@ from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages, key_settings
-from pertinent.pipeline.labelling import label_inputs
+from pertinent.pipeline.labelling import label_inputs, with_own_labels
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
-from pertinent.report import write_report
+from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
 from pertinent.types import Scale, StageResult
@@ -100,7 +100,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     def label(out: Path) -> StageResult:
         from pertinent.labelling.label import label_pairs
 
-        return label_pairs(config.labels, data, text, teacher, out, seed=config.seed)
+        return label_pairs(with_own_labels(config.labels, labels), data, text, teacher, out, seed=config.seed)
 
     def train_on(labels: Path, out: Path) -> StageResult:
         from pertinent.student.train import train_student
@@ -122,6 +122,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)
     stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
+    if "labels" in manifests and not (labels / "report.html").exists():
+        write_label_report(labels, data=data)
     stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), partial(train_on, labels))
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
-from pertinent.errors import DataError
 from pertinent.evaluation.notes import MIN_QUERIES
-from pertinent.files import atomic_path, reason_of
 from pertinent.report import evidence, faithfulness, making, numbers, plots, probabilities, tables
 from pertinent.report.checks import check_scores, doubts
 from pertinent.report.definitions import (
@@ -29,6 +25,7 @@ from pertinent.report.definitions import (
     system_definitions,
     system_name,
 )
+from pertinent.report.html import render_page, write_page
 from pertinent.report.run_files import LINKED, RunFiles, mapping, read_run
 from pertinent.report.scaling import label_scaling
 from pertinent.report.tables import Results, SliceTable
@@ -48,29 +45,13 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     target = run_folder / "report.html" if out is None else out
     run = read_run(run_folder)
     check_scores(run, run_folder / "evaluation" / "scores.parquet")
-    page = render(run, target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DataError(f"{target}: the report cannot be written: {reason_of(error)}") from None
+    write_page(render(run, target), target)
     return target
 
 
 def render(run: RunFiles, target: Path) -> str:
     """The page as text; ``target`` is where it will lie, for its links to the run's files."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pertinent.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = Markup(environment.get_template("report.css").render())  # our own file: nothing of the run is in it
-    page = environment.get_template("report.html.j2").render(style=style, **_context(run, target))
-    # Control characters in a stranger's text are not allowed in HTML.
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", page)
+    return render_page("report.html.j2", _context(run, target))
 
 
 def _context(run: RunFiles, target: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ LINKED = (
     "evaluation/confusion.json",
     "evaluation/label_scaling.json",
     "evaluation/suspects.csv",
+    "labels/report.html",
     "data/items.parquet",
     "data/judgments.parquet",
     "data/quarantine.parquet",

@@ -39,6 +39,12 @@ class EncodedUnit:
     rows: tuple[list[list[int]], ...]
     n_cut: int
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all pairs, as the first member reads them."""
+        lengths = np.array([len(row) for row in self.rows[0]], dtype=np.int64)
+        return int(lengths[self.index].sum())
+
 
 @dataclass(frozen=True)
 class Teacher:

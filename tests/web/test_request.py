@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pertinent.captions.config import RetryConfig
-from pertinent.captions.web import Limits, WebError, _retry_after_s, request, with_retries
+from pertinent.web.config import RetryConfig
+from pertinent.web.request import Limits, WebError, _retry_after_s, request, with_retries
 
 HERE = frozenset({"127.0.0.1"})
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pertinent.captions import addresses
-from pertinent.captions.addresses import AddressError, connect, local_kind
+from pertinent.web import addresses
+from pertinent.web.addresses import AddressError, connect, local_kind
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from pertinent.captions.addresses import AddressError, connect
-from pertinent.captions.config import RetryConfig
+from pertinent.web.addresses import AddressError, connect
+from pertinent.web.config import RetryConfig
 
 T = TypeVar("T")
-USER_AGENT = "pertinent (image captions)"
+USER_AGENT = "pertinent"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504, 529)
 _CHUNK_BYTES = 65_536

@@ -1,0 +1,195 @@
+"""Labels pairs as a teacher does, by asking a chat endpoint for each pair's grade."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pertinent.errors import RowsError, StoppedError
+from pertinent.files import cache_folder, sha256_of_json
+from pertinent.judge.answers import AnswerError, grade_of, grade_probs, usage_of
+from pertinent.judge.config import JudgeConfig
+from pertinent.judge.ledger import Ledger
+from pertinent.judge.pace import Pace
+from pertinent.judge.prompt import Prompt
+from pertinent.judge.store import AnswerStore
+from pertinent.progress import Progress
+from pertinent.types import Scale
+from pertinent.web.chat import ChatClient, first_choice, text_of
+from pertinent.web.request import WebError
+
+SPEND_FILE = "spend.jsonl"
+_BATCH = 64  # pairs after which is looked whether the endpoint answers at all
+_MIN_TO_JUDGE = 8
+_TOKENS_A_MESSAGE = 16  # role and separators of a chat template: more than any known one needs
+_REFUSED = (400, 422)  # what a server says to a field that it does not know, such as logprobs
+
+Probs = NDArray[np.float32]
+
+
+class Judge:
+    """A Labeller (`labelling.units`) behind an endpoint. teacher_id: the model and a hash of all that decides an answer."""
+
+    def __init__(self, config: JudgeConfig, scale: Scale, out: Path, *, seed: int) -> None:
+        """out: the folder of labels, where spend.jsonl keeps what was spent on them, over every start.
+
+        Raises ConfigError for a template or key that cannot be used, DataError for a folder that cannot be written.
+        """
+        self._config, self._seed = config, seed
+        self._prompt = Prompt(config.template, scale)
+        self._stop = threading.Event()
+        self._client = ChatClient("labels.judge.endpoint", config.endpoint, config.retry, self._stop)
+        self._pace = Pace(config.requests_per_minute, config.tokens_per_minute)
+        self._ledger = Ledger(out / SPEND_FILE, config)
+        settings = self._settings()
+        self.teacher_id = f"{config.endpoint.model}@{sha256_of_json(settings)[:12]}"
+        folder = config.cache or cache_folder() / "judge"
+        self._store = AnswerStore(folder / sha256_of_json(settings)[:16], settings)
+        # Whether the server gives log-probabilities: not known before its first answer.
+        self._has_logprobs: bool | None = False if config.method == "samples" else None
+        self._n_known = 0
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """calls, input_tokens, output_tokens and usd of every start; answers_known: taken from the cache in this one."""
+        return {**self._ledger.counts, "answers_known": self._n_known, "logprobs": bool(self._has_logprobs)}
+
+    def score(self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None) -> Probs:
+        """(N, n) float32 probabilities of the grades, lowest first.
+
+        Raises RowsError where some pairs have none, with a reason each; StoppedError at the spend limit, or where no
+        call of many got through or gave a grade; ConfigError for a refused key or an unknown model.
+        """
+        answers: list[Probs | Exception] = []
+        for start in range(0, len(queries), _BATCH):
+            pairs = list(zip(queries[start : start + _BATCH], texts[start : start + _BATCH], strict=True))
+            found = self._client.each(self._known_or_asked, pairs)
+            self._require_sense(found)
+            answers += found
+            if progress is not None:
+                progress.advance(len(pairs), note=f"${self._ledger.usd:.2f}" if self._ledger.usd else "")
+        n_grades = len(self._prompt.symbols)
+        missing = np.full(n_grades, np.nan, dtype=np.float32)
+        probs = [missing if isinstance(answer, Exception) else answer for answer in answers]
+        table = np.stack(probs) if probs else np.empty((0, n_grades), dtype=np.float32)
+        reasons = [str(answer) if isinstance(answer, Exception) else None for answer in answers]
+        if any(reason is not None for reason in reasons):
+            raise RowsError(table, reasons)
+        return table
+
+    def _settings(self) -> dict[str, Any]:
+        """All that decides an answer. The address is not in it: a model may move."""
+        fields = {"method", "top_logprobs", "samples", "temperature", "max_tokens"}
+        endpoint = {"model": self._config.endpoint.model, "extra": self._config.endpoint.extra}
+        told = self._config.model_dump(mode="json", include=fields)
+        return {**told, **endpoint, "prompt": self._prompt.digest, "seed": self._seed}
+
+    def _require_sense(self, answers: Sequence[Probs | Exception]) -> None:
+        self._client.require_life(answers)
+        senseless = [answer for answer in answers if isinstance(answer, AnswerError)]
+        if len(senseless) == len(answers) >= _MIN_TO_JUDGE:
+            raise StoppedError(f"judge: none of {len(answers)} answers was a grade; the first: {senseless[0]}")
+
+    def _known_or_asked(self, pair: tuple[str, str]) -> Probs | Exception:
+        known = self._store.get(*pair)
+        if known is not None:
+            self._n_known += 1
+            return known
+        try:
+            probs = self._asked(self._prompt.messages(*pair))
+        except (WebError, AnswerError) as error:
+            return error
+        self._store.add(*pair, probs)
+        return probs
+
+    def _asked(self, messages: list[dict[str, str]]) -> Probs:
+        if self._has_logprobs is False:
+            return self._sampled(messages)
+        try:
+            probs = self._by_logprobs(messages)
+        except WebError as error:
+            # A field that the server does not know, or a pair that it does not like: sampling tells which.
+            if error.status not in _REFUSED or self._config.method == "logprobs" or self._has_logprobs:
+                raise
+            probs = None
+        if probs is not None:
+            self._has_logprobs = True
+            return probs
+        if self._config.method == "logprobs":
+            raise AnswerError("the answer must come with log-probabilities (judge.method: logprobs), got none")
+        sampled = self._sampled(messages)
+        if self._has_logprobs is None:
+            self._has_logprobs = False
+        return sampled
+
+    def _by_logprobs(self, messages: list[dict[str, str]]) -> Probs | None:
+        asked = {"logprobs": True, "top_logprobs": self._config.top_logprobs}
+        for attempt in (0, 1):
+            temperature = self._config.temperature if attempt else 0  # at 0 it would say the same again
+            choice = self._call(messages, {**asked, "temperature": temperature, "seed": self._seed + attempt})
+            try:
+                grade_of(text_of(choice), self._prompt.symbols)
+            except AnswerError:
+                if attempt:
+                    raise
+                continue
+            return grade_probs(choice.get("logprobs"), self._prompt.symbols)
+        raise AssertionError("the second attempt returns or raises")
+
+    def _sampled(self, messages: list[dict[str, str]]) -> Probs:
+        """Shares of the grades among the sampled answers."""
+        counts = np.zeros(len(self._prompt.symbols), dtype=np.float32)
+        for sample in range(self._config.samples):
+            counts[self._one_sample(messages, sample)] += 1
+        shares: Probs = counts / counts.sum()
+        return shares
+
+    def _one_sample(self, messages: list[dict[str, str]], sample: int) -> int:
+        temperature = self._config.temperature if self._config.samples > 1 else 0
+        for seed in (self._seed + sample, self._seed + sample + self._config.samples):
+            choice = self._call(messages, {"temperature": temperature, "seed": seed})
+            try:
+                return grade_of(text_of(choice), self._prompt.symbols)
+            except AnswerError as error:
+                problem = error
+                temperature = self._config.temperature
+        raise problem
+
+    def _call(self, messages: list[dict[str, str]], fields: dict[str, Any]) -> dict[str, Any]:
+        """The first choice of an answer, within the rates and the spend limit, tried again where that may help."""
+        body = self._client.body({"messages": messages, "max_tokens": self._config.max_tokens, **fields})
+        # No tokenizer makes more tokens than there are bytes.
+        most = sum(len(message["content"].encode()) + _TOKENS_A_MESSAGE for message in messages)
+        return self._client.tried(lambda: self._attempt(body, most, self._config.most_output_tokens))
+
+    def _attempt(self, body: bytes, most_input: int, most_output: int) -> dict[str, Any]:
+        if self._stop.wait(self._pace.book(most_input + most_output)):
+            raise WebError("the call must be made before the work stops, got a stop")
+        call = self._ledger.book(most_input, most_output)
+        try:
+            return self._paid(body, call, most_input + most_output)
+        finally:
+            self._ledger.end(call)
+
+    def _paid(self, body: bytes, call: int, most: int) -> dict[str, Any]:
+        try:
+            answer = self._client.post(body)
+        except WebError as error:
+            if error.status is not None:  # the server did not do the work, and so does not bill it
+                self._ledger.settle(call, 0, 0)
+                self._pace.correct(-most)
+            if error.retry_after_s is not None:
+                self._pace.hold(min(error.retry_after_s, self._config.retry.max_retry_after_s))
+            raise
+        document, choice = first_choice(answer)
+        used = usage_of(document)
+        if used is not None:
+            self._ledger.settle(call, *used)
+            self._pace.correct(sum(used) - most)
+        text_of(choice)  # an answer without a text is tried again
+        return choice

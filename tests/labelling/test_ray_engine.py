@@ -1,0 +1,144 @@
+"""Labelling by workers of Ray: the same labels as in one process, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import label_child
+from pertinent.errors import ConfigError, ModelError
+from pertinent.labelling.config import LabelsConfig, RayConfig
+from pertinent.labelling.label import label_pairs
+from pertinent.labelling.plan import write_plan
+from pertinent.labelling.ray_engine import RayEngine, ray_cluster
+from pertinent.labelling.units import label_units
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'pertinent[ray]'")
+CONFIG = LabelsConfig(pool_per_query=3, pool_depth=8, random_per_query=1, unit_pairs=8)
+WORKERS = RayConfig(workers=2)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One cluster on this machine for all of these tests, which they find as one that is there already."""
+    with pytest.MonkeyPatch.context() as patch:
+        support = str(Path(label_child.__file__).parent)
+        patch.setenv("PYTHONPATH", os.pathsep.join([support, *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("RAY_worker_niceness", "0")  # else a busy machine starves them
+        with ray_cluster(WORKERS):
+            yield
+
+
+@pytest.fixture
+def pids(tmp_path: Path) -> Path:
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    return folder
+
+
+def run(numbers: Sequence[int], out: Path, engine: RayEngine, max_failed: float = 0.5) -> pl.DataFrame:
+    pairs = pl.DataFrame({"query": [str(n) for n in numbers], "item_id": [f"i{k}" for k in range(len(numbers))]})
+    pairs = pairs.with_columns(text_hash=pl.lit("h"), text_row=pl.lit(0, pl.UInt32))
+    plan = write_plan(out / "plan.parquet", pairs, pl.Series(["t"]), unit_pairs=8)
+    kept = ("query", "item_id", "text_hash")
+    return label_units(plan, engine, ("p_1", "p_2"), "numbers", out, kept=kept, max_failed=max_failed)
+
+
+def numbers_of(out: Path) -> list[int]:
+    labels = pl.read_parquet(out / "shard-*.parquet")
+    assert labels["p_2"].to_list() == pytest.approx([int(query) / 1000 for query in labels["query"]])
+    return sorted(map(int, labels["query"]))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: Path, tmp_path: Path) -> None:
+    tables, results = {}, {}
+    for engine in ("local", "ray"):
+        (tmp_path / engine).mkdir()
+        config = CONFIG.model_copy(update={"engine": engine, "ray": WORKERS})
+        results[engine] = label_pairs(config, stages["data"], stages["text"], teacher, tmp_path / engine, seed=1)
+        tables[engine] = [pl.read_parquet(shard) for shard in sorted((tmp_path / engine).glob("shard-*.parquet"))]
+    names = ["p_1", "p_2", "p_3"]
+    assert len(tables["ray"]) == len(tables["local"]) > 4
+    for here, there in zip(tables["local"], tables["ray"], strict=True):
+        assert there.drop(names).equals(here.drop(names))
+        assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= 1e-5
+    assert results["ray"].counts == results["local"].counts
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_worker_is_replaced_and_its_units_done_elsewhere(tmp_path: Path, pids: Path) -> None:
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill_twice() -> None:
+        while len(killed) < 2 and not stop.wait(0.02):
+            alive = [int(file.name) for file in pids.iterdir() if int(file.name) not in killed]
+            if len(list(tmp_path.glob("shard-*"))) >= 3 * (1 + len(killed)) and alive:
+                os.kill(alive[-1], signal.SIGKILL)
+                killed.append(alive[-1])
+
+    killer = threading.Thread(target=kill_twice)
+    killer.start()
+    try:
+        failed = run(range(8 * 16), tmp_path, RayEngine(partial(label_child.Numbers, pids, 0.2), WORKERS))
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 2
+    assert len(list(pids.iterdir())) >= 3
+    assert failed.height == 0
+    assert numbers_of(tmp_path) == list(range(8 * 16))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_raise_and_a_row_that_kills_its_worker_are_set_aside(
+    tmp_path: Path, pids: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = [*range(11), -3, *range(11, 20), -1, *range(20, 30)]
+    failed = run(numbers, tmp_path, RayEngine(partial(label_child.Numbers, pids), WORKERS))
+    reasons = dict(failed.select("query", "reason").iter_rows())
+    assert reasons.keys() == {"-1", "-3"}
+    assert reasons["-1"] == "ValueError: poison"
+    assert reasons["-3"].startswith("worker died: ActorDiedError: ")
+    assert numbers_of(tmp_path) == list(range(30))
+    assert "a worker died" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cluster")
+def test_past_the_budget_it_ends_in_one_line_and_keeps_what_is_done(tmp_path: Path, pids: Path) -> None:
+    engine = RayEngine(partial(label_child.Numbers, pids), RayConfig(workers=1))
+    numbers = [*range(40), -1, -1, *range(40, 46)]
+    with pytest.raises(ModelError, match=r"at most 1 pairs to fail .*, found 2, the last by: ValueError: poison$"):
+        run(numbers, tmp_path, engine, max_failed=0.03)
+    assert len(list(tmp_path.glob("shard-*"))) >= 1
+    run(numbers, tmp_path, engine)
+    assert numbers_of(tmp_path) == list(range(46))
+
+
+def _no_teacher() -> Any:
+    raise ModelError("teacher: expected a teacher folder, found none")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_cannot_start_end_it_with_their_reason(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="workers to start, found 3 fail in turn: teacher: expected a teacher folder"):
+        run(range(8), tmp_path, RayEngine(_no_teacher, WORKERS))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_without_room_for_a_worker_is_a_config_error(tmp_path: Path, pids: Path) -> None:
+    engine = RayEngine(partial(label_child.Numbers, pids), RayConfig(cpus=64))
+    with pytest.raises(ConfigError, match="expected room for a worker of 64 cores and 0 GPUs, found 2 cores"):
+        run(range(8), tmp_path, engine)
