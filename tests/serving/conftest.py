@@ -81,8 +81,10 @@ def damaged(bundles: tuple[Path, Path], tmp_path: Path) -> Path:
     from pertinent.files import read_json
 
     folder = shutil.copytree(bundles[1], tmp_path / "damaged")
-    probe = pl.read_parquet(folder / "probe.parquet")
-    write_parquet(folder / "probe.parquet", probe.with_columns(p_2=pl.col("p_2") + pl.Series([0.0] * 11 + [1e-3])))
+    probe = pl.read_parquet(folder / "items" / "probe.parquet")
+    write_parquet(
+        folder / "items" / "probe.parquet", probe.with_columns(p_2=pl.col("p_2") + pl.Series([0.0] * 11 + [1e-3]))
+    )
     document = read_json(folder / "bundle.json")
     write_description(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
     return folder

@@ -17,10 +17,10 @@ _BLOCK_ROWS = 8192  # texts tokenised, and texts whose token vectors are gathere
 
 @dataclass(frozen=True)
 class StaticEncoder:
-    """vectors: (vocabulary, d) float32, each already multiplied by its token's learned weight."""
+    """vectors: (vocabulary, d) float32 or float16, each already multiplied by its token's learned weight."""
 
     tokenizer: Tokenizer
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating]
 
     @property
     def dimensions(self) -> int:
@@ -45,14 +45,18 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     return Ragged.of(rows)
 
 
-def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same)."""
+def mean_vectors(tokens: Ragged, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same).
+
+    (N, d) float32. vectors: float32 or float16, which is summed as float32.
+    """
     sums = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
     filled = np.flatnonzero(tokens.lengths)
     for start in range(0, filled.size, _BLOCK_ROWS):
         rows = filled[start : start + _BLOCK_ROWS]
         first, end = tokens.starts[rows[0]], tokens.starts[rows[-1] + 1]
-        sums[rows] = np.add.reduceat(vectors[tokens.values[first:end]], tokens.starts[rows] - first, axis=0)
+        gathered = vectors[tokens.values[first:end]].astype(np.float32, copy=False)
+        sums[rows] = np.add.reduceat(gathered, tokens.starts[rows] - first, axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     unit: NDArray[np.float32] = sums / np.maximum(norms, np.float32(1e-6))
     return unit

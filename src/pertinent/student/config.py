@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pertinent.bundle.vectors import Precision
 from pertinent.config import Config
 
 
@@ -22,10 +23,20 @@ class FeaturesConfig(Config):
     )
 
 
+class ExportConfig(Config):
+    """How the student is stored in a bundle."""
+
+    vectors: Precision = Field(
+        default="float16",
+        description="numbers of the stored item vectors: float32, float16 or int8; the manifest tells what rounding costs",
+    )
+
+
 class StudentConfig(Config):
     """A feed-forward network over lexical features and static token vectors, learning soft grades."""
 
     features: FeaturesConfig = FeaturesConfig()
+    export: ExportConfig = ExportConfig()
     dimensions: int = Field(default=64, ge=4, le=128, description="of a token vector")
     hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
     epochs: int = Field(default=12, ge=1, description="passes over the labels at most")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from pertinent.bundle.format import bundle_files
 from pertinent.bundle.scorer import open_bundle
 from pertinent.files import write_json
 from pertinent.student.config import StudentConfig
@@ -53,9 +52,17 @@ def train_student(
         prepared.tokenizer,
         prepared.dataset.scale,
     )
-    parity = export_bundle(trained, prepared.dev, out, dataset=prepared.dataset, n_probe=config.probe_pairs)
+    parity = export_bundle(
+        trained,
+        prepared.dev,
+        out,
+        dataset=prepared.dataset,
+        n_probe=config.probe_pairs,
+        vectors=config.export.vectors,
+    )
+    bundle = open_bundle(out)
     judged = spread(prepared.dev, _IMPORTANCE_PAIRS)
-    write_json(out / IMPORTANCE_FILE, permutation_importance(open_bundle(out), judged, seed=seed))
+    write_json(out / IMPORTANCE_FILE, permutation_importance(bundle, judged, seed=seed))
     (out / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(out / CACHE, ignore_errors=True)
     counts = {
@@ -64,6 +71,8 @@ def train_student(
         "epochs_run": len(history),
         **{f"best_{key}": best[key] for key in ("epoch", "dev_loss", "dev_auroc", "temperature")},
         "parity": parity,
-        "bundle_bytes": sum(path.stat().st_size for path in bundle_files(out)),
+        "vectors": bundle.description["vectors"],
+        "store_bytes_per_item": bundle.description["store_bytes_per_item"],
+        "bundle_bytes": sum(file["bytes"] for file in bundle.description["files"].values()),
     }
     return StageResult(counts)
