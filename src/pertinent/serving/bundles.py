@@ -68,8 +68,14 @@ class Loaded:
 
 
 def resolved(bundle: Path) -> Path:
-    """The bundle's own folder, links followed, so that a link that changes later does not matter."""
-    return bundle_folder(Path(os.path.realpath(bundle))).resolve()
+    """The bundle's own folder, links followed, so that a link that changes later does not matter.
+
+    Raises ModelError where there is none, or where no file could have that name.
+    """
+    try:
+        return bundle_folder(Path(os.path.realpath(bundle))).resolve()
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        raise ModelError(f"{str(bundle)[:200]!r}: expected the path of a bundle, found {error.args[-1]}") from None
 
 
 def hash_of(folder: Path) -> str:
