@@ -200,7 +200,7 @@ def _model_card(student: TrainedStudent, dataset: Dataset) -> str:
     lines = [
         f"# Relevance student for {dataset.name}",
         "",
-        f"A Pertinent bundle: {student.scale.n_grades} grades, {len(student.catalogue.ids):,} items, "
+        f"A Pertinent bundle: {student.scale.n_grades} grades, "
         f"{student.table.shape[1]}-dimensional static token vectors, {len(all_specs(student.catalogue.sides))} features.",
         "",
         f"- Data: {origin}",
