@@ -209,12 +209,14 @@ def student(results: Path) -> list[str]:
 
 
 def label_steps(rows: Rows) -> list[tuple[str, float | None]]:
-    """The mean AUROC 4+ over seeds at each number of teacher labels, in order of that number."""
+    """The mean AUROC 4+ over seeds at each number of teacher labels, in order of that number; None while seeds lack."""
     sizes: dict[int, list[float]] = {}
     for row in rows.values():
         if "label_rows" in row and row.get("auroc_4+") is not None:
             sizes.setdefault(int(row["label_rows"]), []).append(float(row["auroc_4+"]))
-    return [(f"{size:,}", float(np.mean(values))) for size, values in sorted(sizes.items())]
+    n_seeds = max(map(len, sizes.values()), default=0)
+    means = {size: float(np.mean(values)) if len(values) == n_seeds else None for size, values in sizes.items()}
+    return [(f"{size:,}", mean) for size, mean in sorted(means.items())]
 
 
 def _side_by_side(results: Path) -> list[str]:

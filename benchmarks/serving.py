@@ -39,7 +39,7 @@ from common import (
     write_results,
 )
 from pertinent.bundle import Scorer, open_bundle
-from pertinent.bundle.store import PROBE
+from pertinent.bundle.store import PROBE, mapped_bytes
 from pertinent.errors import DataError, PertinentError
 from pertinent.files import read_parquet
 from pertinent.serving.bundles import Loaded
@@ -132,8 +132,7 @@ def server(bundle: Path, workers: int, store: str | None) -> Iterator[int]:
 def items_in(store: str, bundle: Path) -> Iterator[tuple[str | None, int]]:
     """The items where the row wants them; yields what `--store` takes, and the bytes that they take."""
     if store == "mmap":
-        # The file names differ between bundle formats, not that the items' own files lie in a folder of theirs.
-        yield None, sum(file.stat().st_size for file in bundle.glob("*/*") if file.suffix in (".npy", ".npz", ".json"))
+        yield None, mapped_bytes(bundle / open_bundle(bundle).description["store"])
         return
     import redis
 

@@ -150,6 +150,14 @@ def test_a_language_without_labels_has_a_verdict_and_english_does_not_count(tmp_
     assert "(here: AUROC above chance) | A | zh/ar .400 [.390, .410] | does not agree |" in page
 
 
+def test_a_step_of_label_scaling_waits_for_all_its_seeds() -> None:
+    rows = {f"{n}x/{seed}": {"label_rows": n, "auroc_4+": 0.5 + n / 100} for n in (1, 3) for seed in (0, 1)}
+    rows["teacher"] = {"auroc_4+": 0.9}
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", 0.53)]
+    del rows["3x/1"]
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", None)]
+
+
 def test_the_sentence_names_what_agrees_and_what_does_not() -> None:
     claims = [
         paired(f"claim {n}", "A", {"difference": d, "interval": [d - 0.1, d + 0.1]}, "")

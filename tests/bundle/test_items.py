@@ -93,6 +93,14 @@ def test_what_was_given_is_read_again_and_what_was_learned_from_logs_stays(
     assert graph[0].tolist() == [0, 0]
 
 
+def test_an_attribute_is_a_list_or_a_text_as_it_was_at_the_export(encoder: ItemEncoder) -> None:
+    def records(**changes: object) -> list[bytes]:
+        return encoder.encode(encoder.clean([{**ITEMS[2], **changes}])).records()
+
+    assert records(tags="large|modern") == records(tags=["large", "modern"])
+    assert records(color="oak|red") == records(color="oak - red")  # a text, cleaned as any
+
+
 def test_fields_of_other_stages_are_laid_over_the_items(
     encoder: ItemEncoder, shop: Shop, tmp_path: Path, tiny_backbone: Path
 ) -> None:

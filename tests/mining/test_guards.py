@@ -236,7 +236,9 @@ def test_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with (
-        pytest.raises(ConfigError, match=r"expected DuckDB, found none: pip install 'pertinent\[mine\]'"),
-        open_engine(tmp_path, "mine", threads=1, memory_gib=1.0),
+        pytest.raises(
+            ConfigError, match=r"^label sample: expected DuckDB, found none: pip install 'pertinent\[mine\]'"
+        ),
+        open_engine(tmp_path, "label sample", threads=1, memory_gib=1.0),
     ):
         pass

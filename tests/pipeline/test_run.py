@@ -21,6 +21,7 @@ from pertinent.errors import DataError
 from pertinent.evaluation import compare
 from pertinent.files import read_json
 from pertinent.pipeline import STAGES, load_run_config, run_pipeline
+from pertinent.pipeline.labelling import estimate_run
 from pertinent.pipeline.lock import run_lock
 from pertinent.types import Scale
 
@@ -120,6 +121,22 @@ def test_a_changed_section_redoes_its_stage_and_those_after_it_only(small_run: P
     second = run_pipeline(changed, until="student")["stages"]
     same = {stage: first[stage]["key"] == second[stage]["key"] for stage in first}
     assert same == {"data": True, "text": True, "teacher": True, "labels": True, "student": False}
+
+
+def test_labels_out_of_date_are_a_cache_and_a_dry_run_tells_so(small_run: Path) -> None:
+    run_pipeline(load_run_config(small_run), until="labels")
+    more = load_run_config(small_run, ["labels.random_per_query=2"])
+    first = pl.read_parquet(more.folder / "labels" / "shard-*.parquet")
+    before = {file: file.stat().st_mtime_ns for file in (more.folder / "labels").iterdir()}
+    told = estimate_run(more, engines=["local"])
+    assert {file: file.stat().st_mtime_ns for file in (more.folder / "labels").iterdir()} == before
+    second = run_pipeline(more, until="labels")["stages"]["labels"]["counts"]
+    known = pl.read_parquet(more.folder / "labels" / "shard-*.parquet").join(first, on=["query", "item_id"], how="semi")
+    assert 0 < second["cached"] == known.height < second["pairs"]
+    assert (told["rows"], told["cached"]) == (second["pairs"], second["cached"])
+    # Another engine would say the same: the stage is skipped.
+    onward = load_run_config(small_run, ["labels.random_per_query=2", "labels.engine=ray", "labels.ray.cpus=2"])
+    assert run_pipeline(onward, until="labels")["stages"]["labels"]["counts"] == second
 
 
 def test_the_served_scores_equal_the_evaluated_ones(finished_run: Any) -> None:

@@ -77,7 +77,7 @@ def _table_of(places: Mapping[str, int], sizes: Mapping[str, int]) -> pl.DataFra
 
 def _group_pairs(engine: Engine, config: SampleConfig, files: Sequence[Path], items: Path) -> dict[str, str]:
     """Table ``logged``, a row a pair as the log writes it; returns each further stratum -> "log" or "items"."""
-    source = f"read_parquet({literal(list(files))}, union_by_name=true)"
+    source = scan(*files, options=", union_by_name=true")
     types = {row[0]: row[1] for row in engine.rows(f"DESCRIBE SELECT * FROM {source}")}
     ours = {name: config.columns.get(name, name) for name in LOG_COLUMNS}
     for name, theirs in ours.items():

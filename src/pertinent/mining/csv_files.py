@@ -12,7 +12,7 @@ from pertinent.data.tables import sniff_delimiter
 from pertinent.errors import DataError
 from pertinent.files import reason_of
 from pertinent.mining.engine import Engine
-from pertinent.mining.sql import MAX_LINE_BYTES, literal
+from pertinent.mining.sql import MAX_LINE_BYTES, literal, path_literal
 
 _HEAD_BYTES = 2**18
 
@@ -44,7 +44,7 @@ def csv_rows(names: list[str], delimiter: str, file: Path) -> str:
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     dialect = f"delim={literal(delimiter)}, quote='\"', escape='\"', header=true, auto_detect=false"
     return (
-        f"read_csv({literal(file)}, columns={{{columns}}}, {dialect}, ignore_errors=true, store_rejects=true,"
+        f"read_csv({path_literal(file)}, columns={{{columns}}}, {dialect}, ignore_errors=true, store_rejects=true,"
         f" max_line_size={MAX_LINE_BYTES})"
     )
 

@@ -84,7 +84,7 @@ def open_engine(folder: Path, label: str, *, threads: int | None, memory_gib: fl
 
     Raises ConfigError where DuckDB is not installed.
     """
-    duckdb = _duckdb()
+    duckdb = _duckdb(label)
     spill = folder / SPILL
     shutil.rmtree(spill, ignore_errors=True)
     for left in folder.glob(".*.partial"):
@@ -108,11 +108,11 @@ def open_engine(folder: Path, label: str, *, threads: int | None, memory_gib: fl
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def _duckdb() -> Any:
+def _duckdb(label: str = "mine") -> Any:
     try:
         import duckdb
     except ImportError:
-        raise ConfigError("mine: expected DuckDB, found none: pip install 'pertinent[mine]'") from None
+        raise ConfigError(f"{label}: expected DuckDB, found none: pip install 'pertinent[mine]'") from None
     return duckdb
 
 

@@ -19,7 +19,6 @@ from pertinent.mining.engine import Engine
 from pertinent.mining.sql import (
     json_lines,
     json_text,
-    literal,
     moment,
     name_of,
     scan,
@@ -97,7 +96,7 @@ def _reads_as_ubi(file: Path, config: LogConfig) -> bool:
 
 
 def _parquet_relation(engine: Engine, config: LogConfig, files: Sequence[Path]) -> tuple[str, set[str]]:
-    source = scan(*files) if len(files) == 1 else f"read_parquet({literal(files)}, union_by_name=true)"
+    source = scan(*files, options="" if len(files) == 1 else ", union_by_name=true")
     types = {row[0]: row[1] for row in engine.rows(f"DESCRIBE SELECT * FROM {source}")}
     ours = _column_map(files[0], config, list(types))
     select = [_typed(name, ours.get(name), types) for name in LOG_COLUMNS]

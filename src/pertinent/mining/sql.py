@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,14 @@ def name_of(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def scan(*files: Path) -> str:
+def path_literal(file: Path) -> str:
+    """A path as an SQL literal that DuckDB takes for that one file, whatever of *, ? and [ is in its name."""
+    return literal(re.sub(r"[*?\[]", r"[\g<0>]", str(file)))
+
+
+def scan(*files: Path, options: str = "") -> str:
     """The SQL that reads Parquet files."""
-    return f"read_parquet({literal(files)})"
+    return f"read_parquet([{', '.join(map(path_literal, files))}]{options})"
 
 
 def moment(text: str) -> str:
@@ -57,7 +63,7 @@ def json_lines(file: Path) -> str:
     whole: whether the line is a JSON object. A field of any other line is null.
     """
     options = "columns={'line': 'VARCHAR'}, delim='\x01', quote='', escape='', header=false, auto_detect=false"
-    lines = f"read_csv({literal(file)}, {options}, max_line_size={MAX_LINE_BYTES})"
+    lines = f"read_csv({path_literal(file)}, {options}, max_line_size={MAX_LINE_BYTES})"
     checked = f"SELECT CASE WHEN json_valid(line) THEN line ELSE 'null' END AS line FROM {lines} WHERE trim(line) <> ''"
     return f"(SELECT line, coalesce(json_type(line) = 'OBJECT', false) AS whole FROM ({checked}))"
 

@@ -70,9 +70,15 @@ def estimate_run(
             )
     told: Sequence[EngineName] = engines or ("local", "ray")
     chosen = [name for name in told if engines or name == "local" or find_spec("ray") is not None]
-    return estimate_labels(
-        config.labels, *folders, engines=chosen, price_per_hour_usd=price_per_hour_usd, seed=config.seed
-    )
+    labels = with_own_labels(config.labels, config.folder / "labels")
+    return estimate_labels(labels, *folders, engines=chosen, price_per_hour_usd=price_per_hour_usd, seed=config.seed)
+
+
+def with_own_labels(config: LabelsConfig, folder: Path) -> LabelsConfig:
+    """``config`` with what the labels stage has in ``folder`` as a cache too: out of date, it still need not be said again."""
+    if not any(folder.glob("shard-*.parquet")):
+        return config
+    return config.model_copy(update={"cache": (*config.cache, folder)})
 
 
 def engine_named(name: str | None, address: str | None) -> EngineName | None:

@@ -15,7 +15,7 @@ from pertinent.errors import ConfigError
 from pertinent.files import read_json
 from pertinent.pipeline.config import RunConfig
 from pertinent.pipeline.field_stages import FIELD_STAGES, FieldStage, field_stages, key_settings
-from pertinent.pipeline.labelling import label_inputs
+from pertinent.pipeline.labelling import label_inputs, with_own_labels
 from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
@@ -100,10 +100,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     def label(out: Path) -> StageResult:
         from pertinent.labelling.label import label_pairs
 
-        # What an outdated stage has of this teacher and these texts need not be said again.
-        known = (*config.labels.cache, *([labels] if any(labels.glob("shard-*.parquet")) else ()))
-        settings = config.labels.model_copy(update={"cache": known})
-        return label_pairs(settings, data, text, teacher, out, seed=config.seed)
+        return label_pairs(with_own_labels(config.labels, labels), data, text, teacher, out, seed=config.seed)
 
     def train_on(labels: Path, out: Path) -> StageResult:
         from pertinent.student.train import train_student
