@@ -11,7 +11,7 @@ from pertinent.config import Config
 
 
 class FeaturesConfig(Config):
-    """Features beside those of texts. All are off unless named."""
+    """Features beside those of texts, off unless named; and what to leave out, to see what it is worth."""
 
     columns: tuple[str, ...] = Field(
         default=(), description="numeric or vector columns of items.parquet, as they are (numeric.price, embedding)"
@@ -22,6 +22,10 @@ class FeaturesConfig(Config):
     engagement: bool = Field(default=False, description="smoothed rates of items and pairs, from the mine stage")
     graph: int = Field(
         default=0, ge=0, le=256, description="dimensions of vectors from engaged queries and boards; 0: none"
+    )
+    without: tuple[str, ...] = Field(
+        default=(),
+        description="features that count for nothing, by name or pattern (title.*, *.bm25); vectors: those of the texts",
     )
 
 

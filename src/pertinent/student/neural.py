@@ -15,10 +15,11 @@ from torch import nn
 from pertinent.errors import ModelError
 from pertinent.evaluation.calibration import TemperatureScaling
 from pertinent.evaluation.classification import log_loss, mean_auroc
+from pertinent.features.assemble import all_specs
 from pertinent.files import atomic_path, write_json
 from pertinent.progress import progress, say
 from pertinent.student.config import StudentConfig
-from pertinent.student.dataset import PairRows
+from pertinent.student.dataset import PairRows, left_out
 from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StudentHead
 from pertinent.student.prepare import Prepared
@@ -39,8 +40,13 @@ class Learner:
     def of(cls, config: StudentConfig, texts: TextVectors, prepared: Prepared) -> Learner:
         """Untrained."""
         mean, std = prepared.rows.moments()
+        dropped, no_vectors = left_out(all_specs(prepared.catalogue.sides), config.features.without)
+        std[dropped] = 0.0  # as of a feature that never moved: it counts for nothing
         sizes = (config.hidden, prepared.n_grades, config.dropout, config.feature_dropout)
-        return cls(texts, StudentHead(config.dimensions, mean, std, *sizes))
+        head = StudentHead(config.dimensions, mean, std, *sizes)
+        if no_vectors:
+            head.leave_out_vectors()
+        return cls(texts, head)
 
     def logits(self, rows: PairRows) -> NDArray[np.float32]:
         """(N, n) float32, with the vectors as they will be served."""

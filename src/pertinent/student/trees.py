@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from pertinent.errors import ConfigError
 from pertinent.evaluation.calibration import TemperatureScaling
 from pertinent.evaluation.classification import log_loss, mean_auroc
+from pertinent.features.assemble import all_specs
 from pertinent.files import write_json
 from pertinent.progress import progress
 from pertinent.student.config import StudentConfig
+from pertinent.student.dataset import left_out
 from pertinent.student.prepare import Prepared
 from pertinent.student.rows import RowCache
 from pertinent.student.vectors import TextVectors
@@ -73,7 +75,8 @@ def fit_trees(
     targets, weights = _targets(prepared.rows)
     shares = (targets * weights[:, None]).sum(axis=0, dtype=np.float64) / weights.sum(dtype=np.float64)
     base = np.log(np.maximum(shares, _LEAST))
-    sequences = _sequences(lightgbm, prepared.rows, *vectors)
+    dropped = np.append(*left_out(all_specs(prepared.catalogue.sides), config.features.without))
+    sequences = _sequences(lightgbm, prepared.rows, *vectors, dropped)
     options = {
         "num_class": prepared.n_grades,
         "learning_rate": settings.learning_rate,
@@ -138,9 +141,16 @@ def _targets(rows: RowCache) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _sequences(
-    lightgbm: Any, rows: RowCache, queries: NDArray[np.float32], items: NDArray[np.float32]
+    lightgbm: Any,
+    rows: RowCache,
+    queries: NDArray[np.float32],
+    items: NDArray[np.float32],
+    dropped: NDArray[np.bool_],
 ) -> Sequence[Any]:
-    """One lightgbm.Sequence a block, which LightGBM reads one after the other: one block is in memory at a time."""
+    """One lightgbm.Sequence a block, which LightGBM reads one after the other: one block is in memory at a time.
+
+    dropped: (F + 1,) scalars that no tree may split, all 0 here.
+    """
     held: dict[int, NDArray[np.float32]] = {}
 
     def scalars(k: int) -> NDArray[np.float32]:
@@ -148,6 +158,7 @@ def _sequences(
             held.clear()
             block = rows.block(k)
             held[k] = scalars_of(queries[block.query_rows], items[block.item_rows], block.features)
+            held[k][:, dropped] = 0.0
         return held[k]
 
     class Block(lightgbm.Sequence):  # type: ignore[misc]
