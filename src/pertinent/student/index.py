@@ -100,7 +100,8 @@ class _Plan:
     ) -> _Plan:
         ids = after["item_id"].to_list()
         old_rows = scorer.row_of.find(ids)
-        changes = changed_between(before.with_columns(_COMPARED), after.with_columns(_COMPARED), config)
+        known = after.filter(pl.Series(old_rows >= 0))
+        changes = changed_between(before.with_columns(_COMPARED), known.with_columns(_COMPARED), config)
         encode = after["item_id"].is_in(changes.filter("needed")["item_id"].implode()).to_numpy() | (old_rows < 0)
         held = np.flatnonzero(~encode)
         values = tuple(side.encoded(cleaned, old_rows) for side in scorer.sides)
@@ -165,7 +166,7 @@ def _write(folder: Path, scorer: Scorer, plan: _Plan) -> tuple[str, int]:
     document = {key: value for key, value in scorer.description.items() if key not in ("format", "files")}
     n_bytes = round(mapped_bytes(folder / new) / n_items, 1)
     write_description(folder, {**document, "store": new, "n_items": n_items, "store_bytes_per_item": n_bytes})
-    for path in folder.iterdir():
+    for path in list(folder.iterdir()):
         if path.name != new and re.fullmatch(rf"{STORE}(-\d+)?", path.name):
             shutil.rmtree(path)  # who has mapped it keeps its pages
     return new, n_replaced
@@ -177,10 +178,7 @@ def _made(scorer: Scorer, plan: _Plan) -> Scorer:
     back = np.argsort(np.concatenate([held, fresh]))
     rows = plan.texts[fresh]
     sides = tuple(side.with_values(values) for side, values in zip(scorer.sides, plan.values, strict=True))
-    with progress("index: encode", fresh.size, "items") as bar:
-        written = LexicalItems.of({field: rows[field].to_list() for field in FIELDS}, scorer.statistics)
-        encoded = scorer.encoder.encode(rows["text"].to_list())
-        bar.advance(fresh.size)
+    written, encoded = _encode(scorer, rows)
     lexical = LexicalItems.joined([scorer.lexical.take(plan.old_rows[held]), written]).take(back)
     vectors = scorer.item_vectors.rows(np.maximum(plan.old_rows, 0))
     again = np.flatnonzero(plan.encode | plan.refresh)
@@ -194,6 +192,18 @@ def _made(scorer: Scorer, plan: _Plan) -> Scorer:
         vectors = vectors.with_rows(again, made)
     ids = StringTable.of(plan.texts["item_id"].to_list())
     return replace(scorer, row_of=ids, item_vectors=vectors, lexical=lexical, sides=sides)
+
+
+def _encode(scorer: Scorer, texts: pl.DataFrame) -> tuple[LexicalItems, NDArray[np.float32]]:
+    """What the store keeps of texts: terms, and vectors (C, d)."""
+    lexical = [LexicalItems.of({field: [] for field in FIELDS}, scorer.statistics)]
+    vectors = [np.zeros((0, scorer.encoder.dimensions), dtype=np.float32)]
+    with progress("index: encode", texts.height, "items") as bar:
+        for part in texts.iter_slices(_BATCH):
+            lexical.append(LexicalItems.of({field: part[field].to_list() for field in FIELDS}, scorer.statistics))
+            vectors.append(scorer.encoder.encode(part["text"].to_list()))
+            bar.advance(part.height)
+    return LexicalItems.joined(lexical), np.concatenate(vectors)
 
 
 def _write_probe(probe: pl.DataFrame, made: Scorer, plan: _Plan, store: Path) -> int:
