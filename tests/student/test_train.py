@@ -100,7 +100,7 @@ def test_the_probe_is_what_the_network_in_torch_says(
     tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
     catalogue = read_catalogue(stages["text"], tokenizer)
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
-    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"), catalogue)
+    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"))
     expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
     bundle = open_bundle(tmp_path)
     scored = bundle.score_pairs(dev.select("query", "item_id"))

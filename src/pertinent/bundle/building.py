@@ -42,5 +42,5 @@ def item_vectors(
 
 
 def write_texts(store: Path, served: pl.DataFrame) -> None:
-    """Write texts.parquet, in the order of the store. served: item_id, title and text of the text stage."""
-    write_parquet(store / TEXTS, served.select("item_id", "title", "text"))
+    """Write texts.parquet, in the order of the store. served: item_id, title, body and text of the text stage."""
+    write_parquet(store / TEXTS, served.select("item_id", "title", "body", "text"))

@@ -4,7 +4,8 @@ bundle.json            format, package version, scale, encoder size, feature nam
                        size and SHA-256 of every file
 student.onnx           query vectors, stored items, features -> grade probabilities (normalisation and temperature inside)
 item.onnx              item vectors, features -> an item's half of the first layer
-tokenizer.json, token_vectors.npy          the static query encoder (float16)
+tokenizer.json         the teacher's: of static vectors, and what item texts are cut by
+token_vectors.npy      where the encoder is static (float16); encoder/ where it is a sentence encoder
 corpus/                frozen corpus statistics of the lexical features
 sides/                 learned tables of features from tables
 items/                 the item store (`pertinent.bundle.store`); items-2/ and so on once it was made anew
@@ -28,6 +29,7 @@ from pertinent.bundle.arrays import (
     write_ragged,
     write_table,
 )
+from pertinent.bundle.encoders import ENCODER_FILES, STATIC, known_kind
 from pertinent.bundle.sides import SIDES_FILE, SIDES_FOLDER
 from pertinent.bundle.store import store_files
 from pertinent.errors import ModelError
@@ -54,9 +56,9 @@ def bundle_folder(folder: Path) -> Path:
 def write_description(folder: Path, document: dict[str, Any]) -> None:
     """Write bundle.json last: it holds the size and the hashes of every other file of the bundle.
 
-    document: without format and files; ``store`` names the folder of the item store.
+    document: without format and files; ``store`` names the folder of the item store, ``encoder`` the kind of encoder.
     """
-    paths = set(bundle_files(folder, document["store"]))
+    paths = set(bundle_files(folder, document["store"], document["encoder"]))
     paths.update(*((folder / name).iterdir() for name in (document["store"], SIDES_FOLDER)))
     files = {str(path.relative_to(folder)): _fingerprint(path) for path in sorted(paths)}
     write_json(folder / DESCRIPTION, {"format": FORMAT, **document, "files": files})
@@ -78,7 +80,8 @@ def read_description(folder: Path, *, check_hashes: bool = True, whole: bool = F
             f"{folder / DESCRIPTION}: expected bundle format {FORMAT}, found {document.get('format')} (pertinent {made_by}); "
             "export the bundle again"
         )
-    for path in bundle_files(folder, document["store"]):
+    encoder = known_kind(document.get("encoder"), folder / DESCRIPTION)
+    for path in bundle_files(folder, document["store"], encoder):
         if str(path.relative_to(folder)) not in document["files"]:
             raise ModelError(f"{path}: expected its SHA-256 in {DESCRIPTION}, found none")
     for name, expected in document["files"].items():
@@ -116,9 +119,12 @@ def sampled_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def bundle_files(folder: Path, store: str = STORE) -> list[Path]:
-    """The files that every bundle has, sorted, without bundle.json; features from tables have more in the store."""
-    names = ["student.onnx", "item.onnx", "tokenizer.json", "token_vectors.npy", "README.md"]
+def bundle_files(folder: Path, store: str = STORE, encoder: str = STATIC) -> list[Path]:
+    """The files of every bundle with this kind of encoder, sorted, without bundle.json.
+
+    Features from tables have more in the store.
+    """
+    names = ["student.onnx", "item.onnx", "tokenizer.json", "README.md", *ENCODER_FILES[encoder]]
     arrays = [*(f"idf.{field}" for field in FIELDS), "numbers", *names_of("terms", TABLE)]
     arrays += ["grams.hashes", *names_of("grams.terms", RAGGED)]
     names += [f"{CORPUS}/{name}.npy" for name in arrays] + [f"{CORPUS}/corpus.json", f"{SIDES_FOLDER}/{SIDES_FILE}"]

@@ -11,9 +11,8 @@ import numpy as np
 import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from pertinent.bundle.arrays import read_array
+from pertinent.bundle.encoders import read_encoder
 from pertinent.bundle.format import bundle_folder, read_description, read_statistics
 from pertinent.bundle.rows import ItemRows
 from pertinent.bundle.store import ItemStore
@@ -21,7 +20,7 @@ from pertinent.bundle.vectors import Precision, StoredVectors
 from pertinent.errors import DataError, ModelError
 from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.corpus import CorpusStatistics, LexicalItems
-from pertinent.features.encoder import StaticEncoder
+from pertinent.features.encoder import Encoder
 from pertinent.features.side import Side
 from pertinent.features.strings import StringTable
 from pertinent.types import Scale
@@ -38,7 +37,7 @@ class Scorer:
     """
 
     scale: Scale
-    encoder: StaticEncoder
+    encoder: Encoder
     statistics: CorpusStatistics
     row_of: StringTable
     item_vectors: StoredVectors
@@ -70,7 +69,7 @@ class Scorer:
         """
         features = pair_features(query, self.lexical.take(rows), rows, self.statistics, self.sides)
         items = self.item_vectors.take(rows) if halves else self.item_vectors.first(rows)
-        return self.encoder.encode([query]), items, features
+        return self.encoder.encode_queries([query]), items, features
 
     def items_at(self, rows: NDArray[np.int64]) -> ItemRows:
         """Stored items as rows of their own, to be kept or changed elsewhere."""
@@ -81,7 +80,7 @@ class Scorer:
         """`inputs` for items that lie elsewhere; their halves are worked out here."""
         features = pair_features(query, items.lexical, np.arange(len(items)), self.statistics, items.sides)
         stored = self.stored(items.vectors, features)
-        return self.encoder.encode([query]), stored.take(np.arange(len(items))), features
+        return self.encoder.encode_queries([query]), stored.take(np.arange(len(items))), features
 
     def run(
         self, query: NDArray[np.float32], items: NDArray[Any], features: NDArray[np.float32]
@@ -148,9 +147,7 @@ def open_bundle(folder: Path, *, check_hashes: bool = True, whole: bool = False)
         raise ModelError(f"{folder}: expected the features of this version, found others; export the bundle again")
     return Scorer(
         scale=Scale(tuple(description["guidelines"])),
-        encoder=StaticEncoder(
-            Tokenizer.from_file(str(folder / "tokenizer.json")), read_array(folder / "token_vectors.npy")
-        ),
+        encoder=read_encoder(folder, description["encoder"]),
         statistics=read_statistics(folder),
         row_of=store.ids,
         item_vectors=store.vectors,

@@ -3,7 +3,7 @@
 ids.*, TITLE_OR_BODY.terms.*, .n_grams, .rare_grams.*       ids and what lexical features read
 vectors, vectors.scales, vectors.widths     an item's vector and its half of the network's first layer
 sides.K.NAME        what features from tables have of each item (`pertinent.bundle.sides`)
-texts.parquet          item_id, text_hash, title, text: what the items were made from; read by `student index` alone
+texts.parquet          item_id, title, body, text: what the items were made from; read by `student index` alone
 probe.parquet          stored pairs with their features and probabilities: replayed when a bundle is verified
 """
 

@@ -76,6 +76,18 @@ class StoredVectors:
             start += width
         return wide
 
+    def rows(self, rows: NDArray[np.int64]) -> StoredVectors:
+        """These rows as they are stored."""
+        return StoredVectors(self.values[rows], self.scales[rows] if self.scales.size else self.scales, self.widths)
+
+    def with_rows(self, places: NDArray[np.int64], others: StoredVectors) -> StoredVectors:
+        """A copy in which the rows at ``places`` are those of ``others``, of the same precision."""
+        values, scales = np.array(self.values), np.array(self.scales)
+        values[places] = others.values
+        if scales.size:
+            scales[places] = others.scales
+        return StoredVectors(values, scales, self.widths)
+
     def first(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The first part of the rows: (C, k_1) float32."""
         return self.take(rows)[:, : self.widths[0]].astype(np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from pertinent.bundle.format import bundle_folder
-from pertinent.bundle.scorer import open_bundle
+from pertinent.bundle.scorer import Scorer, open_bundle
 from pertinent.bundle.store import PROBE
 from pertinent.errors import ModelError
 from pertinent.features.lexical import FEATURE_NAMES
@@ -27,7 +27,11 @@ def verify_bundle(folder: Path) -> dict[str, float]:
     """
     folder = bundle_folder(folder)
     scorer = open_bundle(folder, whole=True)
-    file = folder / scorer.description["store"] / PROBE
+    return replay(scorer, folder / scorer.description["store"] / PROBE)
+
+
+def replay(scorer: Scorer, file: Path) -> dict[str, float]:
+    """The parity gate alone: the probe pairs of ``file`` through an opened bundle; see `verify_bundle`."""
     probe = read_parquet(file).with_row_index("row")
     if not probe.height:
         raise ModelError(f"{file}: expected pairs to replay, found none")
@@ -44,10 +48,10 @@ def verify_bundle(folder: Path) -> dict[str, float]:
             expected = f"{inputs[2].shape[1]} features a pair"
             raise ModelError(f"{file}: expected {expected}, found {stored.shape[1]}")
         drift = np.abs(inputs[2] - stored)
-        _refuse(drift[:, :n_lexical], 0.0, group, scorer.feature_names, folder)
-        _refuse(drift[:, n_lexical:], FEATURE_TOLERANCE, group, scorer.feature_names[n_lexical:], folder)
+        _refuse(drift[:, :n_lexical], 0.0, group, scorer.feature_names, file)
+        _refuse(drift[:, n_lexical:], FEATURE_TOLERANCE, group, scorer.feature_names[n_lexical:], file)
         moved = np.abs(scorer.run(*inputs) - group.select(scorer.scale.probability_columns).to_numpy())
-        _refuse(moved, PROBABILITY_TOLERANCE, group, scorer.scale.probability_columns, folder)
+        _refuse(moved, PROBABILITY_TOLERANCE, group, scorer.scale.probability_columns, file)
         worst = {
             "features": max(worst["features"], float(drift.max())),
             "probabilities": max(worst["probabilities"], float(moved.max())),
@@ -60,7 +64,7 @@ def _refuse(
     tolerance: float,
     group: pl.DataFrame,
     names: tuple[str, ...],
-    folder: Path,
+    file: Path,
 ) -> None:
     drift = np.nan_to_num(drift, nan=np.inf)
     if (drift <= tolerance).all():
@@ -69,6 +73,6 @@ def _refuse(
     row = group.row(int(pair), named=True)
     within = f"within {tolerance:g} of" if tolerance else "exactly what it was in"
     raise ModelError(
-        f"{folder}: parity: {names[int(column)]} of ({row['query']!r}, {row['item_id']}): expected {within} "
+        f"{file}: parity: {names[int(column)]} of ({row['query']!r}, {row['item_id']}): expected {within} "
         f"training, found a difference of {drift[pair, column]:.3g}"
     )

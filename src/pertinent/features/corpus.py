@@ -144,3 +144,12 @@ class LexicalItems:
             {field: counts[rows] for field, counts in self.n_grams.items()},
             {field: ragged.take(rows) for field, ragged in self.rare_grams.items()},
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[LexicalItems]) -> LexicalItems:
+        """The items of each part, one part after the other."""
+        return cls(
+            {field: Ragged.joined([part.terms[field] for part in parts]) for field in FIELDS},
+            {field: np.concatenate([part.n_grams[field] for part in parts]) for field in FIELDS},
+            {field: Ragged.joined([part.rare_grams[field] for part in parts]) for field in FIELDS},
+        )

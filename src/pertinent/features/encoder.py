@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,20 @@ from pertinent.features.ragged import Ragged
 
 MAX_TOKENS = 96  # of a query or an item text
 _BLOCK_ROWS = 8192  # texts tokenised, and texts whose token vectors are gathered, at a time
+
+
+class Encoder(Protocol):
+    """Makes vectors of texts, in training and when served."""
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """(N, d) float32, of length 1 each or zeros."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The same of item texts."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,10 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, d) float32, of length 1 each; zeros for a text without tokens."""
         return mean_vectors(self.tokenise(texts), self.vectors)
+
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """As `encode`: a query is a text."""
+        return self.encode(queries)
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:

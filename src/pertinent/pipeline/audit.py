@@ -150,7 +150,8 @@ class _Found:
                 self._add(str(query), part)
 
     def _add(self, query: str, rows: pl.DataFrame) -> None:
-        places = self.scorer.row_of.find(rows["item_id"].to_list())
+        places = self.scorer.row_of.find(rows["item_id"].fill_null("").to_list())
+        places[rows["item_id"].is_null().to_numpy()] = -1
         stored = places >= 0
         written = ~stored & rows["text"].is_not_null().to_numpy()
         served = rows["relevance"].is_not_null().to_numpy()

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer, bundle_folder, open_bundle
-from pertinent.bundle.format import DESCRIPTION, bundle_files
+from pertinent.bundle.format import DESCRIPTION
 from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError, PertinentError
@@ -105,19 +105,19 @@ def load(settings: Settings, target: dict[str, str]) -> Loaded:
     if (found := hash_of(folder)) != expected:
         raise ModelError(f"{folder}: expected bundle {expected[:12]}, found {found[:12]}")
     touched = _stamp(folder) != target["stamp"]
-    scorer = open_bundle(folder, check_hashes=touched)
+    scorer = open_bundle(folder, check_hashes=touched, whole=touched)
     return Loaded(scorer, folder, expected, open_store(settings, scorer))
 
 
 def _stamp(folder: Path) -> str:
     """Changes when any file of the bundle is written, replaced or removed."""
     stamps: list[list[object]] = []
-    for file in bundle_files(folder):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             told = file.stat()
-            stamps.append([file.name, told.st_ino, told.st_size, told.st_mtime_ns])
+            stamps.append([str(file.relative_to(folder)), told.st_ino, told.st_size, told.st_mtime_ns])
         except OSError:
-            stamps.append([file.name])  # whoever opens the bundle says what is wrong with it
+            continue  # gone since it was listed; whoever opens the bundle says what is wrong with it
     return sha256_of_json(stamps)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from pertinent.data.splits import N_FOLDS, cross_folds
 from pertinent.errors import ConfigError, DataError
 from pertinent.features.assemble import all_specs, pair_features
+from pertinent.features.declare import FeatureSpec
 from pertinent.features.encoder import tokenise
 from pertinent.features.engagement import ITEM_RATES, item_engagement, passthrough
 from pertinent.features.graph import learn_graph
@@ -28,6 +30,8 @@ from pertinent.progress import progress
 from pertinent.student.config import FeaturesConfig
 from pertinent.text.item_texts import ItemTexts
 from pertinent.text.sources import SERVED
+
+VECTORS = "vectors"  # stands for the vectors of texts among the names of features
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,21 @@ def _folds_of(mined: Path) -> int:
             f"{mined / ITEM_RATES}: expected a text_version for each fold, found {versions!r} as the highest"
         )
     return versions + 1
+
+
+def left_out(specs: Sequence[FeatureSpec], without: Sequence[str]) -> tuple[NDArray[np.bool_], bool]:
+    """Which features ``without`` names, (F,) bool, and whether it names the vectors of texts.
+
+    Raises ConfigError for a pattern that no feature fits.
+    """
+    names = [*(spec.name for spec in specs), VECTORS]
+    found = np.zeros(len(names), dtype=bool)
+    for pattern in without:
+        fits = np.array([fnmatchcase(name, pattern) for name in names])
+        if not fits.any():
+            raise ConfigError(f"student.features.without: expected a feature or a pattern of some, found {pattern}")
+        found |= fits
+    return found[:-1], bool(found[-1])
 
 
 def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, label: str) -> PairRows:

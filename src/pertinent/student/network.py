@@ -40,6 +40,16 @@ class StudentHead(nn.Module):
             width = units
         self.layers = nn.Sequential(*layers, nn.Linear(width, n_grades))
 
+    def leave_out_vectors(self) -> None:
+        """Nothing of the vectors counts, now or after training: their weights of the first layer are 0 and stay so."""
+        layer = self.layers[0]
+        assert isinstance(layer, nn.Linear)
+        kept = torch.zeros_like(layer.weight)
+        kept[:, kept.shape[1] - self.mean.numel() :] = 1.0
+        with torch.no_grad():
+            layer.weight *= kept
+        layer.weight.register_hook(lambda gradient: gradient * kept)  # type: ignore[no-untyped-call]
+
     def standardise(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, F): mean 0 and deviation 1 over the training pairs, cut at 5 deviations."""
         return ((features - self.mean) * self.scale).clamp(-5.0, 5.0)
