@@ -49,7 +49,8 @@ def killed_under_load(serve: Serve, bundle: Path, times: int) -> None:
 def replaced(server: Server, killed: int) -> bool:
     with server.client() as client:
         serving = client.get("/readyz").json()["workers"]
-    return serving == 2 and killed not in server.workers()
+    running = server.workers()
+    return serving == len(running) == 2 and killed not in running
 
 
 def test_a_killed_worker_fails_its_own_requests_alone_and_comes_back(serve: Serve, bundles: tuple[Path, Path]) -> None:
