@@ -78,19 +78,6 @@ def rising(says: str, certainty: str, steps: Sequence[tuple[str, float | None]],
     return Claim(says, certainty, f"{here}; not from {', '.join(f'{a} to {b}' for a, b in falls)}", DISAGREES)
 
 
-def above_chance(says: str, certainty: str, rows: Sequence[Row], metric: str) -> Claim:
-    """That an AUROC is above .5 in every row, judged by the intervals. rows: each with its name as "row"."""
-    known = [row for row in rows if row.get(metric) is not None]
-    if not known:
-        return Claim(says, certainty, "-", UNMEASURED)
-    here = ", ".join(f"{row['row']} {_told(row, metric)}" for row in known)
-    spreads = [_interval(row, metric) for row in known]
-    if any(spread is not None and spread[1] < 0.5 for spread in spreads):
-        return Claim(says, certainty, here, DISAGREES)
-    sure = all(spread is not None and spread[0] > 0.5 for spread in spreads)
-    return Claim(says, certainty, here, AGREES if sure else UNDECIDED)
-
-
 def sentence(claims: Sequence[Claim]) -> str:
     """What agrees and what does not, in one line."""
     found = []

@@ -39,6 +39,7 @@ from common import (
     write_results,
 )
 from pertinent.bundle import Scorer, open_bundle
+from pertinent.bundle.store import PROBE, mapped_bytes
 from pertinent.errors import DataError, PertinentError
 from pertinent.files import read_parquet
 from pertinent.serving.bundles import Loaded
@@ -87,7 +88,11 @@ def percentile(values: list[float], q: int) -> float | None:
 def requests_of(scorer: Scorer, bundle: Path, n_candidates: int, n: int) -> list[tuple[str, list[str]]]:
     """Queries of the bundle's probe set, each with random stored items."""
     chance = random.Random(SEED)
-    queries = read_parquet(bundle / "probe.parquet", ["query"])["query"].unique(maintain_order=True).to_list()
+    queries = (
+        read_parquet(bundle / scorer.description["store"] / PROBE, ["query"])["query"]
+        .unique(maintain_order=True)
+        .to_list()
+    )
     ids = list(scorer.row_of)
     return [(chance.choice(queries), chance.choices(ids, k=n_candidates)) for _ in range(n)]
 
@@ -127,8 +132,7 @@ def server(bundle: Path, workers: int, store: str | None) -> Iterator[int]:
 def items_in(store: str, bundle: Path) -> Iterator[tuple[str | None, int]]:
     """The items where the row wants them; yields what `--store` takes, and the bytes that they take."""
     if store == "mmap":
-        # The file names differ between bundle formats, not that the items' own files lie in a folder of theirs.
-        yield None, sum(file.stat().st_size for file in bundle.glob("*/*") if file.suffix in (".npy", ".npz", ".json"))
+        yield None, mapped_bytes(bundle / open_bundle(bundle).description["store"])
         return
     import redis
 

@@ -34,8 +34,9 @@ from common import (
 )
 from pertinent.files import atomic_path, cache_folder, write_json
 from pertinent.student.config import StudentConfig
-from pertinent.student.neural import Learner, first_vectors, fit
+from pertinent.student.neural import Learner, fit
 from pertinent.student.prepare import prepare
+from pertinent.student.vectors import StaticVectors, first_vectors
 
 SIZES = {"rows-100k": 100_000, "rows-1m": 1_000_000, "rows-5m": 5_000_000}
 PAIRS_PER_QUERY, N_ITEMS, SHARD_ROWS, SEED = 50, 20_000, 250_000, 0
@@ -72,7 +73,7 @@ def measure(n_rows: int) -> dict[str, Any]:
         began = time.monotonic()
         prepared = prepare(config, **folders, out=Path(out), mined={})
         featured = time.monotonic()
-        fit(config, Learner.of(config, start, prepared), prepared, Path(out), SEED)
+        fit(config, Learner.of(config, StaticVectors.of(start, prepared), prepared), prepared, Path(out), SEED)
         trained = time.monotonic()
     return {
         "n_rows": n_rows,

@@ -15,7 +15,7 @@ import pytest
 import paper
 import paper_page
 from common import ROOT, Row, write_results
-from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, above_chance, apart, paired, rising, sentence
+from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, apart, paired, rising, sentence
 from pertinent.errors import DataError
 
 PLAN = (
@@ -134,20 +134,40 @@ def test_a_rise_is_at_every_step() -> None:
     assert rising("x", "A", []).verdict == UNMEASURED
 
 
-def test_above_chance_needs_every_interval_above_half() -> None:
-    zh, ar = {"row": "zh", "auroc": 0.7, "intervals": {"auroc": [0.6, 0.8]}}, {"row": "ar", "auroc": 0.52}
-    found = above_chance("x", "A", [zh], "auroc")
-    assert (found.verdict, found.here) == (AGREES, "zh .700 [.600, .800]")
-    assert above_chance("x", "A", [zh, ar], "auroc").verdict == UNDECIDED
-    assert above_chance("x", "A", [zh, {**ar, "intervals": {"auroc": [0.3, 0.49]}}], "auroc").verdict == DISAGREES
-    assert above_chance("x", "A", [ar], "auroc_4+").verdict == UNMEASURED
+def test_languages_without_labels_are_told_by_their_own_figures(tmp_path: Path) -> None:
+    def cell(value: float) -> dict[str, Any]:
+        return {"auroc_expert": value, "intervals": {"auroc_expert": [value - 0.01, value + 0.01]}}
 
-
-def test_a_language_without_labels_has_a_verdict_and_english_does_not_count(tmp_path: Path) -> None:
-    rows = {"en/en": {**figures(0.9), "language": "en"}, "zh/ar": {**figures(0.4), "language": "zh"}}
-    write(tmp_path, "language_transfer", rows)
+    rows = {f"flickr8k/{s}/{c}": cell(v) for s, v in (("embedding", 0.6), ("teacher", 0.7)) for c in ("zh-zh", "en-en")}
+    write(
+        tmp_path, "language_transfer", {**rows, "labels": {"n": 3}, "kuake/teacher": {"auroc": 0.55, "intervals": {}}}
+    )
     page = paper_page.page(tmp_path)
-    assert "(here: AUROC above chance) | A | zh/ar .400 [.390, .410] | does not agree |" in page
+    assert "| flickr8k/teacher/zh-zh | .700 <sub>.690-.710</sub> | - | - | - |" in page
+    assert "| kuake/teacher | .550 | - |" in page
+    assert "flickr8k/embedding/zh-zh .600 [.590, .610]: +16.7% | agrees |" in page
+    assert "likewise) | A | - | not measured yet |" in page
+    assert "| labels |" not in page
+
+
+def test_what_needs_hours_before_its_first_row_waits_for_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(paper, "_measured", lambda unit, *, quick: not calls.append(unit.pattern))
+    step = paper.Step("c", "label_scaling", ("*",), 5, only_full=True)
+    units = [paper.Unit(step, "0x/0", ("0x/0",), 5)]
+    notes = paper.Notes(tmp_path / "done.json")
+    assert paper.measure(units, notes, 60, quick=False) == (units, [])
+    assert calls == []
+    assert paper.measure(units, notes, float("inf"), quick=False) == ([], [])
+    assert calls == ["0x/0"]
+
+
+def test_a_step_of_label_scaling_waits_for_all_its_seeds() -> None:
+    rows = {f"{n}x/{seed}": {"label_rows": n, "auroc_4+": 0.5 + n / 100} for n in (1, 3) for seed in (0, 1)}
+    rows["teacher"] = {"auroc_4+": 0.9}
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", 0.53)]
+    del rows["3x/1"]
+    assert paper_page.label_steps(rows) == [("1", 0.51), ("3", None)]
 
 
 def test_the_sentence_names_what_agrees_and_what_does_not() -> None:

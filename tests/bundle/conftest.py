@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from pertinent.data.build import Dataset
-from pertinent.features.lexical import FEATURE_NAMES
+from pertinent.features.encoder import StaticEncoder
+from pertinent.features.lexical import FEATURE_NAMES, feature_specs
 from pertinent.files import write_parquet
 from pertinent.student.dataset import read_catalogue
 from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StudentHead
+from pertinent.student.served import ServedNetwork
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import Scale
 
@@ -35,7 +37,11 @@ def whole_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) 
     mean, std = np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32)
     table = np.random.default_rng(0).normal(size=(tokenizer.get_vocab_size(), 8)).astype(np.float16)
     trained = TrainedStudent(
-        StudentHead(8, mean, std, (16,), 3, 0.1), 1.3, table, read_catalogue(text, tokenizer), tokenizer, scale
+        ServedNetwork(StudentHead(8, mean, std, (16,), 3, 0.1), 1.3, feature_specs()),
+        StaticEncoder(tokenizer, table),
+        read_catalogue(text, tokenizer),
+        tokenizer,
+        scale,
     )
     none = pl.DataFrame()
     dataset = Dataset("tiny", none, none, None, scale, (), (), True, "made in a test", "")

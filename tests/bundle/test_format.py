@@ -8,22 +8,24 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pertinent.bundle import format as format_of_bundles
 from pertinent.bundle import open_bundle
 from pertinent.bundle.format import (
     bundle_files,
     bundle_folder,
     read_description,
-    read_items,
     read_statistics,
     write_description,
 )
+from pertinent.bundle.store import ItemStore
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import ModelError, PertinentError
-from pertinent.features.lexical import FIELDS
+from pertinent.features.lexical import FEATURE_NAMES, FIELDS
 from pertinent.features.terms import terms_of
 from pertinent.files import read_json, write_json, write_parquet
 
 FILES = [str(path) for path in bundle_files(Path())]
+PROBE = "items/probe.parquet"
 
 
 def rewrite(bundle: Path, **changes: Any) -> None:
@@ -34,7 +36,7 @@ def rewrite(bundle: Path, **changes: Any) -> None:
 
 
 def change_probe(bundle: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
-    write_parquet(bundle / "probe.parquet", change(pl.read_parquet(bundle / "probe.parquet")))
+    write_parquet(bundle / PROBE, change(pl.read_parquet(bundle / PROBE)))
     rewrite(bundle)
 
 
@@ -45,16 +47,18 @@ def test_the_listed_files_are_all_the_files_there_are(bundle: Path) -> None:
 
 def test_statistics_and_items_come_back_as_they_were_written(bundle: Path) -> None:
     statistics = read_statistics(bundle)
-    ids, vectors, lexical = read_items(bundle)
-    assert ids == [f"i{k}" for k in range(6)]
-    assert (vectors.shape, vectors.dtype) == ((6, 8), np.float32)
-    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    store = ItemStore.open(bundle, "items")
+    assert list(store.ids) == [f"i{k}" for k in range(6)]
+    assert (len(store.vectors), store.vectors.widths, store.vectors.precision) == (6, (8, 16), "float16")
+    assert np.linalg.norm(store.vectors.first(np.arange(6)), axis=1) == pytest.approx(np.ones(6), abs=1e-3)
     assert statistics.n_items == 6
     assert statistics.mean_length == {"title": 16 / 6, "body": 1.0}
     assert {field: values.shape for field, values in statistics.idf.items()} == dict.fromkeys(
         FIELDS, (len(statistics.terms),)
     )
-    assert lexical.terms["title"].take(np.array([1])).values.tolist() == statistics.ids(terms_of("Oak table 24 in"))
+    assert store.lexical.terms["title"].take(np.array([1])).values.tolist() == statistics.ids(
+        terms_of("Oak table 24 in")
+    )
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -65,6 +69,48 @@ def test_a_changed_byte_is_refused(bundle: Path, file: str, where: float) -> Non
     (bundle / file).write_bytes(raw)
     with pytest.raises(ModelError, match=rf"{file}: expected SHA-256 \w+, found \w+: the file was changed"):
         open_bundle(bundle)
+
+
+def test_a_file_that_was_cut_off_is_refused_even_without_hashes(bundle: Path) -> None:
+    raw = (bundle / "token_vectors.npy").read_bytes()
+    (bundle / "token_vectors.npy").write_bytes(raw[:-16])
+    with pytest.raises(ModelError, match=rf"token_vectors\.npy: expected {len(raw):,} bytes, found {len(raw) - 16:,}"):
+        open_bundle(bundle, check_hashes=False)
+
+
+def test_a_large_file_is_sampled_when_opened_and_hashed_whole_when_verified(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """128 blocks of a file, every other one sampled: a change there is seen at once, another by the verification."""
+    for name, value in (("WHOLE_BYTES", 1024), ("_BLOCK_BYTES", 16), ("_BLOCKS", 64)):
+        monkeypatch.setattr(format_of_bundles, name, value)
+    file = bundle / "tokenizer.json"
+    rewrite(bundle)
+    raw = file.read_bytes()
+    last = len(raw) - 16
+    sampled = {p for k in range(64) for p in range(last * k // 63, last * k // 63 + 16)}
+    skipped = next(p for p in range(len(raw)) if p not in sampled)
+    for place in (0, len(raw) - 1, last * 31 // 63 + 5):
+        assert place in sampled
+        file.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        with pytest.raises(ModelError, match=r"tokenizer\.json: expected SHA-256"):
+            open_bundle(bundle)
+    file.write_bytes(raw[:skipped] + bytes([raw[skipped] ^ 1]) + raw[skipped + 1 :])
+    read_description(bundle)
+    for refuses in (verify_bundle, lambda folder: open_bundle(folder, whole=True)):
+        with pytest.raises(ModelError, match=r"tokenizer\.json: expected SHA-256"):
+            refuses(bundle)
+
+
+def test_every_array_is_mapped_and_none_read(bundle: Path) -> None:
+    """The whole of a store stays in the file, where the pages are shared between workers."""
+    scorer = open_bundle(bundle)
+    arrays = [scorer.item_vectors.values, scorer.encoder.vectors, *vars(scorer.row_of).values()]
+    arrays += [part for rows in scorer.lexical.terms.values() for part in (rows.values, rows.starts)]
+    arrays += [*scorer.lexical.n_grams.values(), *scorer.statistics.idf.values(), scorer.statistics.grams.terms.values]
+    for array in arrays:
+        assert isinstance(array.base, np.memmap)
+        assert not array.flags.writeable
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -137,11 +183,31 @@ def test_a_changed_probe_is_refused_by_the_parity_gate(bundle: Path) -> None:
 
 
 def test_a_changed_feature_is_named(bundle: Path) -> None:
-    features = pl.read_parquet(bundle / "probe.parquet")["features"].to_list()
+    features = pl.read_parquet(bundle / PROBE)["features"].to_list()
     features[7][1] += 0.5  # title.matched of the second query's second item
     changed = pl.Series("features", features, dtype=pl.List(pl.Float32))
     change_probe(bundle, lambda probe: probe.with_columns(changed))
-    with pytest.raises(ModelError, match=r"title\.matched of \('oak table', i1\): expected within 1e-06 .* of 0\.5"):
+    with pytest.raises(ModelError, match=r"title\.matched of \('oak table', i1\): expected exactly .* of 0\.5"):
+        verify_bundle(bundle)
+
+
+def test_a_lexical_feature_must_be_equal_to_the_last_bit(bundle: Path) -> None:
+    features = np.array(pl.read_parquet(bundle / PROBE)["features"].to_list(), dtype=np.float32)
+    column = FEATURE_NAMES.index("query_mean_idf")
+    features[3, column] = np.nextafter(features[3, column], np.float32(9))
+    changed = pl.Series("features", features.tolist(), dtype=pl.List(pl.Float32))
+    change_probe(bundle, lambda probe: probe.with_columns(changed))
+    with pytest.raises(
+        ModelError, match=r"query_mean_idf of \('red sofa', i3\): expected exactly what it was in training"
+    ):
+        verify_bundle(bundle)
+
+
+def test_changed_item_vectors_with_right_hashes_are_refused_by_the_parity_gate(bundle: Path) -> None:
+    values = np.load(bundle / "items" / "vectors.npy")
+    np.save(bundle / "items" / "vectors.npy", values[::-1])
+    rewrite(bundle)
+    with pytest.raises(ModelError, match="parity: p_"):
         verify_bundle(bundle)
 
 

@@ -93,6 +93,14 @@ def test_what_was_given_is_read_again_and_what_was_learned_from_logs_stays(
     assert graph[0].tolist() == [0, 0]
 
 
+def test_an_attribute_is_a_list_or_a_text_as_it_was_at_the_export(encoder: ItemEncoder) -> None:
+    def records(**changes: object) -> list[bytes]:
+        return encoder.encode(encoder.clean([{**ITEMS[2], **changes}])).records()
+
+    assert records(tags="large|modern") == records(tags=["large", "modern"])
+    assert records(color="oak|red") == records(color="oak - red")  # a text, cleaned as any
+
+
 def test_fields_of_other_stages_are_laid_over_the_items(
     encoder: ItemEncoder, shop: Shop, tmp_path: Path, tiny_backbone: Path
 ) -> None:
@@ -122,9 +130,12 @@ def test_a_broken_item_is_told_in_one_line(encoder: ItemEncoder, item: dict[str,
 
 def test_another_network_or_features_have_another_encoding(shop: Shop, tmp_path: Path, tiny_backbone: Path) -> None:
     description = open_bundle(shop.bundle).description
-    same = {**description, "files": {**description["files"], "items/ids.json": "other", "probe.parquet": "other"}}
+    same = {
+        **description,
+        "files": {**description["files"], "items/ids.rows.npy": "other", "items/probe.parquet": "other"},
+    }
     assert encoding_of(same) == encoding_of(description)
-    for file in ("token_vectors.npy", "tokenizer.json", "terms.json", "sides.npz", "student.onnx"):
+    for file in ("token_vectors.npy", "tokenizer.json", "corpus/terms.rows.npy", "sides/sides.json", "student.onnx"):
         changed = {**description, "files": {**description["files"], file: "other"}}
         assert encoding_of(changed) != encoding_of(description), file
     assert encoding_of({**description, "item_text": None}) != encoding_of(description)

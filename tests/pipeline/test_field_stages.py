@@ -139,7 +139,7 @@ def test_the_chain_reads_no_pair_with_its_own_query(
     # What is served is the served text, each item once.
     bundle = open_bundle(folder)
     assert list(bundle.row_of) == texts.served["item_id"].to_list()
-    assert bundle.statistics.n_items == bundle.item_vectors.shape[0] == len(bundle.lexical.terms["body"]) == 96
+    assert bundle.statistics.n_items == len(bundle.item_vectors) == len(bundle.lexical.terms["body"]) == 96
     metrics = read_json(folder / "evaluation" / "metrics.json")
     held_out = judged.filter(pl.col("split") == "test").height
     assert {metrics["systems"][name]["n_pairs"] for name in ("bm25", "teacher", "student")} == {held_out}

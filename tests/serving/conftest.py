@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from pertinent.data.build import Dataset
-from pertinent.features.lexical import FEATURE_NAMES
+from pertinent.features.encoder import StaticEncoder
+from pertinent.features.lexical import FEATURE_NAMES, feature_specs
 from pertinent.files import write_parquet
 from pertinent.student.dataset import read_catalogue
 from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StudentHead
+from pertinent.student.served import ServedNetwork
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.types import Scale
 from servers import Server, start_server
@@ -40,7 +42,13 @@ def make_bundle(folder: Path, backbone: Path, seed: int) -> Path:
     mean, std = np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32)
     table = np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), 8)).astype(np.float16)
     head = StudentHead(8, mean, std, (16,), 3, 0.1)
-    trained = TrainedStudent(head, 1.3, table, read_catalogue(text, tokenizer), tokenizer, scale)
+    trained = TrainedStudent(
+        ServedNetwork(head, 1.3, feature_specs()),
+        StaticEncoder(tokenizer, table),
+        read_catalogue(text, tokenizer),
+        tokenizer,
+        scale,
+    )
     none = pl.DataFrame()
     dataset = Dataset("tiny", none, none, None, scale, (), (), True, "made in a test", "")
     pairs = pl.DataFrame(
@@ -81,8 +89,10 @@ def damaged(bundles: tuple[Path, Path], tmp_path: Path) -> Path:
     from pertinent.files import read_json
 
     folder = shutil.copytree(bundles[1], tmp_path / "damaged")
-    probe = pl.read_parquet(folder / "probe.parquet")
-    write_parquet(folder / "probe.parquet", probe.with_columns(p_2=pl.col("p_2") + pl.Series([0.0] * 11 + [1e-3])))
+    probe = pl.read_parquet(folder / "items" / "probe.parquet")
+    write_parquet(
+        folder / "items" / "probe.parquet", probe.with_columns(p_2=pl.col("p_2") + pl.Series([0.0] * 11 + [1e-3]))
+    )
     document = read_json(folder / "bundle.json")
     write_description(folder, {key: value for key, value in document.items() if key not in ("files", "format")})
     return folder

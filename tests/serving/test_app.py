@@ -191,6 +191,18 @@ def test_keys(bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Mo
         assert client.get("/admin/bundle", headers={"x-api-key": ADMIN}).json()["generation"] == 1
 
 
+@pytest.mark.parametrize("bundle", ["nowhere", "a\u0000b", "a" * 300, "/dev/null", "\ud83d"])
+def test_a_bundle_that_cannot_be_is_refused(
+    bundles: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: str
+) -> None:
+    monkeypatch.setenv("PERTINENT_ADMIN_KEYS", ADMIN)
+    for client in opened(bundles[0], tmp_path):
+        body = json.dumps({"bundle": bundle}).encode()
+        answer = client.post("/admin/reload", content=body, headers={"x-api-key": ADMIN})
+        assert answer.status_code == (400 if bundle == "\ud83d" else 422), answer.text
+        assert client.get("/admin/bundle", headers={"x-api-key": ADMIN}).json()["bundle"]["hash"] == hash_of(bundles[0])
+
+
 def test_admin_is_closed_without_an_admin_key(client: TestClient) -> None:
     assert client.post("/admin/reload", json={}).status_code == 403
 

@@ -29,6 +29,7 @@ def test_the_quick_form_measures_every_part_of_a_row(bundles: tuple[Path, Path],
     assert row["quiet_failed"] == 0
     assert row["quiet_answered_per_s"] > 0
     assert row["quiet_p50_ms"] > row["quiet_network_p50_ms"] > 0
-    assert (row["quiet_store_p50_ms"] > 0.1) == (store == "redis")  # a round trip, or a look into a table
+    assert row["store"] == store
+    assert row["quiet_store_p50_ms"] > 0
     assert row["store_bytes_per_item"] > 100
     assert row["http_adds_p50_ms"] == pytest.approx(row["quiet_p50_ms"] - row["in_process_p50_ms"], abs=0.01)

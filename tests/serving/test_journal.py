@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -84,15 +85,40 @@ from pertinent.bundle.rows import encoding_of
 from pertinent.serving.stores.journal import JournalStore
 scorer = open_bundle(Path(sys.argv[1]))
 store = JournalStore(Path(sys.argv[2]), encoding_of(scorer.description), scorer)
-for k in range(50):
+print("ready", flush=True)
+sys.stdin.read()
+for k in range(200):
     store.put({f"{sys.argv[3]}-{k}": b"%s %d" % (sys.argv[3].encode(), k)})
 """
-    started = [subprocess.Popen([sys.executable, "-c", code, shop.bundle, tmp_path, name]) for name in ("a", "b")]
+    commands = [[sys.executable, "-c", code, str(shop.bundle), str(tmp_path), name] for name in ("a", "b")]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    started = [subprocess.Popen(command, **pipes) for command in commands]
+    assert [process.stdout.readline() for process in started if process.stdout] == [b"ready\n"] * 2
+    for process in started:  # at one time, so that they meet
+        assert process.stdin is not None
+        process.stdin.close()
     assert [process.wait(timeout=60) for process in started] == [0, 0]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.close()
     store = opened(tmp_path, scorer)
-    ids = [f"{name}-{k}" for name in ("a", "b") for k in range(50)]
+    ids = [f"{name}-{k}" for name in ("a", "b") for k in range(200)]
     records = store.find(ids).records
-    assert [records[place] for place in range(100)] == [item.replace("-", " ").encode() for item in ids]
+    assert [records[place] for place in range(400)] == [item.replace("-", " ").encode() for item in ids]
+    store.close()
+
+
+def test_a_writer_waits_for_the_one_before(tmp_path: Path, scorer: Scorer) -> None:
+    store = opened(tmp_path, scorer)
+    (lock,) = tmp_path.glob("*.lock")
+    with ThreadPoolExecutor(1) as pool:
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            put = pool.submit(store.put, {"a": b"first"})
+            with pytest.raises(TimeoutError):
+                put.result(timeout=0.3)
+        put.result(timeout=20)
+    assert store.find(["a"]).records == {0: b"first"}
     store.close()
 
 

@@ -85,7 +85,7 @@ def test_only_changed_items_are_written_and_a_load_that_was_cut_off_goes_on(
 def test_another_encoding_reads_none_of_these_rows(
     shop: Shop, redis: RedisServer, tmp_path: Path, tiny_backbone: Path
 ) -> None:
-    other = make_shop(tmp_path / "other", tiny_backbone / "tokenizer.json", sides=False, seed=1)
+    other = make_shop(tmp_path / "other", tiny_backbone / "tokenizer.json", seed=1)  # records of the same size
     assert encoding_of(open_bundle(other.bundle).description) != encoding_of(open_bundle(shop.bundle).description)
     load_items(redis.url, shop.bundle)
     loaded = opened(other, redis)

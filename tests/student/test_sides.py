@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,9 +179,22 @@ def test_a_side_without_a_source_is_refused(
 def test_a_side_of_another_version_is_refused(made: Made, tmp_path: Path) -> None:
     from pertinent.bundle.sides import read_sides
 
-    for name in ("sides.json", "sides.npz"):
-        (tmp_path / name).write_bytes((made.out / name).read_bytes())
-    text = (tmp_path / "sides.json").read_text()
-    (tmp_path / "sides.json").write_text(text.replace('"interest"', '"mood"'))
+    shutil.copytree(made.out, tmp_path / "bundle")
+    file = tmp_path / "bundle" / "sides" / "sides.json"
+    file.write_text(file.read_text().replace('"interest"', '"mood"'))
     with pytest.raises(ModelError, match="expected one of columns, interest, graph, found mood"):
-        read_sides(tmp_path)
+        read_sides(tmp_path / "bundle", "items")
+
+
+def test_stored_halves_are_those_that_the_features_give(made: Made) -> None:
+    """Item columns, rates and the graph's flag are in the stored half; the network reads the others from the pair."""
+    rows = np.arange(60)
+    query, items, features = made.scorer.inputs("red sofa", rows)
+    vectors = made.scorer.inputs("red sofa", rows, halves=False)[1]
+    assert (vectors.shape[1], items.shape[1]) == (16, 16 + 16)
+    moved = np.abs(made.scorer.run(query, vectors, features) - made.scorer.run(query, items, features))
+    assert moved.max() < 1e-4  # what another rounding of a half may do
+    column = made.scorer.feature_names.index("column.numeric.price")
+    features[:, column] += 50
+    assert (made.scorer.run(query, items, features) == made.scorer.run(*made.scorer.inputs("red sofa", rows))).all()
+    assert np.abs(made.scorer.run(query, vectors, features) - made.scorer.run(query, items, features)).max() > 1e-3

@@ -17,7 +17,7 @@ from pertinent.features.ragged import Ragged
 from pertinent.files import read_json
 from pertinent.student import neural
 from pertinent.student import train as training
-from pertinent.student.config import StudentConfig
+from pertinent.student.config import ExportConfig, StudentConfig
 from pertinent.student.dataset import pair_rows, read_catalogue
 from pertinent.student.network import StaticTable, StudentHead, bags
 from pertinent.student.neural import step_pairs
@@ -55,7 +55,7 @@ def test_the_bundle_gives_the_training_sides_probabilities(student: Trained, sta
     out, result = student
     assert result.counts["parity"]["probabilities"] <= 1e-5
     assert verify_bundle(out) == result.counts["parity"]
-    probe = pl.read_parquet(out / "probe.parquet")
+    probe = pl.read_parquet(out / "items" / "probe.parquet")
     assert probe.height == 20
     scored = open_bundle(out).score_pairs(probe.select("query", "item_id"))
     assert (
@@ -63,6 +63,25 @@ def test_the_bundle_gives_the_training_sides_probabilities(student: Trained, sta
         <= 1e-5
     )
     assert scored.select("p_1", "p_2", "p_3").to_numpy().sum(axis=1) == pytest.approx(np.ones(20), abs=1e-5)
+
+
+def test_what_rounding_the_vectors_costs_is_told_apart_from_parity(
+    stages: dict[str, Path], tmp_path: Path, student: Trained
+) -> None:
+    moved = {"float16": student[1].counts["vectors"]["probabilities_moved"]}
+    for precision in ("float32", "int8"):
+        out = tmp_path / precision
+        out.mkdir()
+        config = CONFIG.model_copy(update={"export": ExportConfig(vectors=precision)})  # type: ignore[arg-type]
+        counts = train_student(config, **stages, out=out, seed=SEED).counts
+        assert counts["parity"]["features"] == 0
+        assert counts["parity"]["probabilities"] <= 1e-5
+        assert counts["vectors"]["precision"] == precision
+        moved[precision] = counts["vectors"]["probabilities_moved"]
+    assert {key: row["pairs"] for key, row in moved.items()} == dict.fromkeys(moved, 20)
+    assert moved["float32"]["max"] <= 1e-6 < moved["float16"]["max"] < 1e-3
+    assert moved["float16"]["max"] < moved["int8"]["max"] < 0.05
+    assert student[1].counts["vectors"]["bytes_per_item"] == 2 * (16 + 16)
 
 
 def test_the_probe_is_what_the_network_in_torch_says(
@@ -81,9 +100,10 @@ def test_the_probe_is_what_the_network_in_torch_says(
     tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
     catalogue = read_catalogue(stages["text"], tokenizer)
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
-    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"), catalogue)
+    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"))
     expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
-    scored = open_bundle(tmp_path).score_pairs(dev.select("query", "item_id"))
+    bundle = open_bundle(tmp_path)
+    scored = bundle.score_pairs(dev.select("query", "item_id"))
     assert np.abs(scored.select("p_1", "p_2", "p_3").to_numpy() - expected).max() <= 1e-5
 
 

@@ -14,6 +14,7 @@ import torch
 from pertinent.data.build import build_dataset, load_dataset
 from pertinent.data.config import DataConfig
 from pertinent.features.assemble import all_specs
+from pertinent.features.encoder import StaticEncoder
 from pertinent.features.engagement import item_engagement, passthrough
 from pertinent.features.graph import learn_graph
 from pertinent.features.interest import learn_interest
@@ -21,6 +22,7 @@ from pertinent.features.side import Side
 from pertinent.student.dataset import read_catalogue
 from pertinent.student.export import TrainedStudent, export_bundle
 from pertinent.student.network import StudentHead
+from pertinent.student.served import ServedNetwork
 from pertinent.teacher.pairs import load_tokenizer
 from pertinent.text.build import build_text
 from pertinent.text.config import FieldConfig, TextConfig
@@ -87,7 +89,13 @@ def make_shop(root: Path, tokenizer_file: Path, *, sides: bool = True, seed: int
     mean, std = np.zeros(n_features, dtype=np.float32), np.ones(n_features, dtype=np.float32)
     table = np.random.default_rng(seed).normal(size=(tokenizer.get_vocab_size(), 8)).astype(np.float16)
     head = StudentHead(8, mean, std, (16,), 3, 0.1)
-    trained = TrainedStudent(head, 1.3, table, catalogue, tokenizer, scale)
+    trained = TrainedStudent(
+        ServedNetwork(head, 1.3, all_specs(catalogue.sides)),
+        StaticEncoder(tokenizer, table),
+        catalogue,
+        tokenizer,
+        scale,
+    )
     pairs = [(query, item["item_id"], "dev") for query in QUERIES for item in ITEMS]
     probe = pl.DataFrame(pairs, schema=["query", "item_id", "split"], orient="row")
     export_bundle(trained, probe, bundle, dataset=dataset, n_probe=100)

@@ -31,4 +31,4 @@ def text_inputs(scorer: Scorer, query: str, texts: Sequence[str]) -> Inputs:
     fields = {field: list(texts) if field == "title" else [""] * len(texts) for field in FIELDS}
     items = LexicalItems.of(fields, scorer.statistics)
     features = text_features(query, items, scorer.statistics, scorer.sides)
-    return scorer.encoder.encode([query]), scorer.encoder.encode(texts), features
+    return scorer.encoder.encode_queries([query]), scorer.encoder.encode(texts), features

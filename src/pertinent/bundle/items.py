@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from tokenizers import Tokenizer
 
@@ -94,7 +93,8 @@ class ItemEncoder:
     def encode(self, items: pl.DataFrame, sources: Sequence[FieldSource] = ()) -> ItemRows:
         """Rows of items as the data stage has them. sources: fields of other stages, laid over them."""
         texts = render_items(overlay(items, sources, SERVED) if sources else items, self.config, self.tokenizer)
-        rows = np.array([self.scorer.row_of.get(item, -1) for item in items["item_id"]], dtype=np.int64)
+        rows = self.scorer.row_of.find(items["item_id"].to_list())
         lexical = LexicalItems.of({field: texts[field].to_list() for field in FIELDS}, self.scorer.statistics)
         sides = [side.with_values(side.encoded(items, rows)) for side in self.scorer.sides]
-        return ItemRows(self.scorer.encoder.encode(texts["text"].to_list()), lexical, tuple(sides))
+        vectors = self.scorer.rounded(self.scorer.encoder.encode(texts["text"].to_list()))
+        return ItemRows(vectors, lexical, tuple(sides))

@@ -26,18 +26,17 @@ _LISTS = tuple((field, name) for field in FIELDS for name in ("terms", "rare_gra
 _LENGTHS = DIGEST_BYTES // 4  # where the words of lengths begin
 _COUNTS = _LENGTHS + len(_LISTS)  # where those of trigrams begin
 _HEAD = _COUNTS + len(FIELDS)  # where the vector begins
-_NOT_OF_ITEMS = ("probe.parquet", "README.md")
 
 
 def encoding_of(description: Mapping[str, Any]) -> str:
     """16 hex digits that two bundles share only if they encode an item alike. description: bundle.json.
 
-    Everything in the bundle but its own items, the probe and the card is counted in, the network too.
+    Everything in the bundle but its own item store and the card is counted in, the network too.
     """
     files = {
         name: digest
         for name, digest in description["files"].items()
-        if name not in _NOT_OF_ITEMS and not name.startswith("items/")
+        if name != "README.md" and not name.startswith(f"{description['store']}/")
     }
     told = {key: description.get(key) for key in ("format", "features", "item_text")}
     return sha256_of_json({"record": RECORD, "files": files, **told})[:16]

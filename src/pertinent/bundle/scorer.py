@@ -11,30 +11,39 @@ import numpy as np
 import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from pertinent.bundle.format import bundle_folder, read_description, read_items, read_statistics
+from pertinent.bundle.encoders import read_encoder
+from pertinent.bundle.format import bundle_folder, read_description, read_statistics
 from pertinent.bundle.rows import ItemRows
-from pertinent.bundle.sides import read_sides
+from pertinent.bundle.store import ItemStore
+from pertinent.bundle.vectors import Precision, StoredVectors
 from pertinent.errors import DataError, ModelError
 from pertinent.features.assemble import all_specs, pair_features
-from pertinent.features.encoder import StaticEncoder
-from pertinent.features.lexical import CorpusStatistics, LexicalItems
+from pertinent.features.corpus import CorpusStatistics, LexicalItems
+from pertinent.features.encoder import Encoder
 from pertinent.features.side import Side
+from pertinent.features.strings import StringTable
 from pertinent.types import Scale
+
+Inputs = tuple[NDArray[np.float32], NDArray[Any], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """An opened bundle. Not changed by scoring: one scorer may serve several threads."""
+    """An opened bundle. Not changed by scoring: one scorer may serve several threads.
+
+    row_of: item ID -> row; `StringTable.find` looks up many at once. item_vectors: an item's vector (d) and its half of
+    the network's first layer (H), as stored.
+    """
 
     scale: Scale
-    encoder: StaticEncoder
+    encoder: Encoder
     statistics: CorpusStatistics
-    row_of: dict[str, int]
-    item_vectors: NDArray[np.float32]
+    row_of: StringTable
+    item_vectors: StoredVectors
     lexical: LexicalItems
     session: Any  # onnxruntime.InferenceSession
+    item_session: Any
     description: dict[str, Any]
     sides: tuple[Side, ...] = ()
 
@@ -45,39 +54,51 @@ class Scorer:
 
     def score(self, query: str, item_ids: Sequence[str]) -> NDArray[np.float32]:
         """Grade probabilities of candidates: (C, n) float32, each row summing to 1; NaN for an unknown item."""
-        rows = np.array([self.row_of.get(item, -1) for item in item_ids], dtype=np.int64)
+        rows = self.row_of.find(item_ids)
         known = rows >= 0
         probs = np.full((rows.size, self.scale.n_grades), np.nan, dtype=np.float32)
         if known.any():
             probs[known] = self.run(*self.inputs(query, rows[known]))
         return probs
 
-    def inputs(
-        self, query: str, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """The network's inputs for stored items by row: query (1, d), items (C, d), features (C, F), all float32."""
+    def inputs(self, query: str, rows: NDArray[np.int64], *, halves: bool = True) -> Inputs:
+        """The network's inputs for stored items by row: query (1, d) float32, items, features (C, F) float32.
+
+        items: (C, d + H) as stored, float16 or float32. halves: False leaves the items' halves out, (C, d) float32, so
+        that `run` works them out from the features that it is given: for a caller that changes features.
+        """
         features = pair_features(query, self.lexical.take(rows), rows, self.statistics, self.sides)
-        return self.encoder.encode([query]), np.asarray(self.item_vectors[rows]), features
+        items = self.item_vectors.take(rows) if halves else self.item_vectors.first(rows)
+        return self.encoder.encode_queries([query]), items, features
 
     def items_at(self, rows: NDArray[np.int64]) -> ItemRows:
         """Stored items as rows of their own, to be kept or changed elsewhere."""
         sides = tuple(side.with_values(side.values(rows)) for side in self.sides)
-        return ItemRows(np.asarray(self.item_vectors[rows]), self.lexical.take(rows), sides)
+        return ItemRows(self.item_vectors.first(rows), self.lexical.take(rows), sides)
 
-    def inputs_of(
-        self, query: str, items: ItemRows
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """`inputs` for items that lie elsewhere."""
+    def inputs_of(self, query: str, items: ItemRows) -> Inputs:
+        """`inputs` for items that lie elsewhere; their halves are worked out here."""
         features = pair_features(query, items.lexical, np.arange(len(items)), self.statistics, items.sides)
-        return self.encoder.encode([query]), items.vectors, features
+        stored = self.stored(items.vectors, features)
+        return self.encoder.encode_queries([query]), stored.take(np.arange(len(items))), features
 
     def run(
-        self, query: NDArray[np.float32], items: NDArray[np.float32], features: NDArray[np.float32]
+        self, query: NDArray[np.float32], items: NDArray[Any], features: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Run the network: (C, n) float32 probabilities."""
+        """Run the network: (C, n) float32 probabilities. items: (C, d + H) of the store, or (C, d) vectors alone."""
+        if items.shape[1] == self.encoder.dimensions:
+            items = self.stored(items.astype(np.float32), features).take(np.arange(items.shape[0]))
         feeds = {"query": query, "items": items, "features": features}
         probs: NDArray[np.float32] = self.session.run(["probs"], feeds)[0]
         return probs
+
+    def stored(self, vectors: NDArray[np.float32], features: NDArray[np.float32]) -> StoredVectors:
+        """Items as a store holds them: their vectors (C, d) and halves, rounded. features: (C, F), read where of kind item."""
+        return with_halves(self.item_session, vectors, features, self.item_vectors.precision)
+
+    def rounded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Item vectors (C, d) as they are read back from a store."""
+        return StoredVectors.of([vectors], self.item_vectors.precision).first(np.arange(vectors.shape[0]))
 
     def score_pairs(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """``pairs`` (query, item_id) with p_1..p_n, expected_grade and relevance in 0-1; null for an unknown item.
@@ -113,33 +134,42 @@ def with_scores(pairs: pl.DataFrame, probs: NDArray[np.float32], scale: Scale) -
     return pairs.with_columns([column.fill_nan(None) for column in columns])
 
 
-def open_bundle(folder: Path, *, check_hashes: bool = True) -> Scorer:
-    """Open a bundle, or the student of a run folder.
+def open_bundle(folder: Path, *, check_hashes: bool = True, whole: bool = False) -> Scorer:
+    """Open a bundle, or the student of a run folder. Its arrays are mapped, whatever their size, and read when used.
 
-    Raises ModelError when a file is missing or changed, or the bundle is from another version.
+    check_hashes, whole: see `read_description`. Raises ModelError when a file is missing or changed, or the bundle is from another version.
     """
     folder = bundle_folder(folder)
-    description = read_description(folder, check_hashes=check_hashes)
+    description = read_description(folder, check_hashes=check_hashes, whole=whole)
     names = tuple(feature["name"] for feature in description["features"])
-    sides = read_sides(folder)
-    if names != tuple(spec.name for spec in all_specs(sides)):
+    store = ItemStore.open(folder, description["store"])
+    if names != tuple(spec.name for spec in all_specs(store.sides)):
         raise ModelError(f"{folder}: expected the features of this version, found others; export the bundle again")
-    ids, item_vectors, lexical = read_items(folder)
-    vectors = np.load(folder / "token_vectors.npy", allow_pickle=False).astype(np.float32)
     return Scorer(
         scale=Scale(tuple(description["guidelines"])),
-        encoder=StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), vectors),
+        encoder=read_encoder(folder, description["encoder"]),
         statistics=read_statistics(folder),
-        row_of={item: row for row, item in enumerate(ids)},
-        item_vectors=item_vectors,
-        lexical=lexical,
-        session=_session(folder / "student.onnx"),
+        row_of=store.ids,
+        item_vectors=store.vectors,
+        lexical=store.lexical,
+        session=open_session(folder / "student.onnx"),
+        item_session=open_session(folder / "item.onnx"),
         description=description,
-        sides=sides,
+        sides=store.sides,
     )
 
 
-def _session(file: Path) -> Any:
+def with_halves(
+    session: Any, vectors: NDArray[np.float32], features: NDArray[np.float32], precision: Precision
+) -> StoredVectors:
+    """Vectors (C, d) and the halves that item.onnx makes of the rounded ones, so that an item read back gives the same."""
+    rounded = StoredVectors.of([vectors], precision).first(np.arange(vectors.shape[0]))
+    halves: NDArray[np.float32] = session.run(["halves"], {"items": rounded, "features": features})[0]
+    return StoredVectors.of([rounded, halves], precision)
+
+
+def open_session(file: Path) -> Any:
+    """An onnxruntime session on one thread. Raises ModelError for a damaged file."""
     # One thread, no spinning: onnxruntime would size its pools to the host and burn a core between requests.
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -68,6 +68,7 @@ def main() -> None:
         run,
         score,
         serve,
+        student,
         teacher,
         text,
         validate,

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.features.ragged import Ragged
+from pertinent.features.strings import ABSENT, StringTable
 from pertinent.features.terms import is_number, terms_of, trigrams_of
 
 FIELDS = ("title", "body")
-UNKNOWN = -1  # a query term that no item of the corpus has
+UNKNOWN = ABSENT  # a query term that no item of the corpus has
 WORD_BITS = 64  # trigrams of a query that are looked for at a time
 
 
@@ -50,11 +51,11 @@ class GramIndex:
 class CorpusStatistics:
     """Frozen when the student is trained, and served unchanged, so that a feature never drifts with the index.
 
-    terms: term -> id. idf: field -> (n_terms,) float64. mean_length: field -> terms. n_items: items counted.
+    terms: term -> id, in the order of the terms. idf: field -> (n_terms,) float64. mean_length: field -> terms. n_items: items counted.
     numbers: (n_terms + 1,) bool: whether a term is a number; the last, which UNKNOWN points to, is False.
     """
 
-    terms: Mapping[str, int]
+    terms: StringTable
     idf: Mapping[str, NDArray[np.float64]]
     mean_length: Mapping[str, float]
     n_items: int
@@ -76,11 +77,12 @@ class CorpusStatistics:
             idf[field] = np.log1p((n_items - frequency + 0.5) / (frequency + 0.5))
             mean_length[field] = float(np.mean([len(row) for row in rows])) or 1.0
         numbers = np.array([*map(is_number, terms), False], dtype=bool)
-        return cls(terms, idf, mean_length, n_items, numbers, GramIndex.of(terms))
+        return cls(StringTable.of(list(terms)), idf, mean_length, n_items, numbers, GramIndex.of(terms))
 
     def ids(self, terms: Iterable[str]) -> list[int]:
         """Ids of terms; UNKNOWN for one that the corpus does not have."""
-        return [self.terms.get(term, UNKNOWN) for term in terms]
+        found: list[int] = self.terms.find(list(terms)).tolist()
+        return found
 
     @cached_property
     def _free_masks(self) -> list[NDArray[np.uint64]]:
@@ -123,10 +125,12 @@ class LexicalItems:
         terms, n_grams, rare = {}, {}, {}
         for field in FIELDS:
             rows = [terms_of(text) for text in texts[field]]
+            words = list({term for row in rows for term in row})
+            id_of = dict(zip(words, statistics.ids(words), strict=True))
             # A term outside the statistics keeps its place, so that lengths and positions are true.
-            terms[field] = Ragged.of([statistics.ids(row) for row in rows])
+            terms[field] = Ragged.of([[id_of[term] for term in row] for row in rows])
             n_grams[field] = np.array([trigrams_of(row).size for row in rows], dtype=np.int32)
-            outside = ([term for term in row if term not in statistics.terms] for row in rows)
+            outside = ([term for term in row if id_of[term] == UNKNOWN] for row in rows)
             rare[field] = Ragged.of([trigrams_of(row) for row in outside])
         return cls(terms, n_grams, rare)
 
@@ -139,4 +143,13 @@ class LexicalItems:
             {field: ragged.take(rows) for field, ragged in self.terms.items()},
             {field: counts[rows] for field, counts in self.n_grams.items()},
             {field: ragged.take(rows) for field, ragged in self.rare_grams.items()},
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[LexicalItems]) -> LexicalItems:
+        """The items of each part, one part after the other."""
+        return cls(
+            {field: Ragged.joined([part.terms[field] for part in parts]) for field in FIELDS},
+            {field: np.concatenate([part.n_grams[field] for part in parts]) for field in FIELDS},
+            {field: Ragged.joined([part.rare_grams[field] for part in parts]) for field in FIELDS},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,26 @@ MAX_TOKENS = 96  # of a query or an item text
 _BLOCK_ROWS = 8192  # texts tokenised, and texts whose token vectors are gathered, at a time
 
 
+class Encoder(Protocol):
+    """Makes vectors of texts, in training and when served."""
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """(N, d) float32, of length 1 each or zeros."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The same of item texts."""
+
+
 @dataclass(frozen=True)
 class StaticEncoder:
-    """vectors: (vocabulary, d) float32, each already multiplied by its token's learned weight."""
+    """vectors: (vocabulary, d) float32 or float16, each already multiplied by its token's learned weight."""
 
     tokenizer: Tokenizer
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating]
 
     @property
     def dimensions(self) -> int:
@@ -35,6 +50,10 @@ class StaticEncoder:
         """(N, d) float32, of length 1 each; zeros for a text without tokens."""
         return mean_vectors(self.tokenise(texts), self.vectors)
 
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """As `encode`: a query is a text."""
+        return self.encode(queries)
+
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     """Token ids without special tokens, cut at MAX_TOKENS."""
@@ -45,14 +64,18 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Ragged:
     return Ragged.of(rows)
 
 
-def mean_vectors(tokens: Ragged, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same)."""
+def mean_vectors(tokens: Ragged, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Sum of the token vectors of each row, scaled to length 1 (for a direction, sum and mean are the same).
+
+    (N, d) float32. vectors: float32 or float16, which is summed as float32.
+    """
     sums = np.zeros((len(tokens), vectors.shape[1]), dtype=np.float32)
     filled = np.flatnonzero(tokens.lengths)
     for start in range(0, filled.size, _BLOCK_ROWS):
         rows = filled[start : start + _BLOCK_ROWS]
         first, end = tokens.starts[rows[0]], tokens.starts[rows[-1] + 1]
-        sums[rows] = np.add.reduceat(vectors[tokens.values[first:end]], tokens.starts[rows] - first, axis=0)
+        gathered = vectors[tokens.values[first:end]].astype(np.float32, copy=False)
+        sums[rows] = np.add.reduceat(gathered, tokens.starts[rows] - first, axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     unit: NDArray[np.float32] = sums / np.maximum(norms, np.float32(1e-6))
     return unit

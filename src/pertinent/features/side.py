@@ -245,6 +245,9 @@ class Graph:
         return cls(items, rows, terms, specs)
 
 
+OF_ITEMS = frozenset(
+    {"values", "category_of", "items"}
+)  # arrays of to_arrays with a row an item; the others are learned
 SIDES: dict[str, Any] = {"columns": ItemColumns, "interest": Interest, "graph": Graph}
 
 

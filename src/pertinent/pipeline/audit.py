@@ -150,7 +150,7 @@ class _Found:
                 self._add(str(query), part)
 
     def _add(self, query: str, rows: pl.DataFrame) -> None:
-        places = np.array([self.scorer.row_of.get(item, -1) for item in rows["item_id"]], dtype=np.int64)
+        places = self.scorer.row_of.find(rows["item_id"].to_list())
         stored = places >= 0
         written = ~stored & rows["text"].is_not_null().to_numpy()
         served = rows["relevance"].is_not_null().to_numpy()

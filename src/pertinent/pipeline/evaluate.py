@@ -176,8 +176,7 @@ def _bm25(pairs: pl.DataFrame, bundle: Scorer) -> tuple[NDArray[np.float64], str
     by_field = {field: np.empty(pairs.height) for field in FIELDS}
     indexed = pairs.with_row_index("row")
     for (query,), group in indexed.group_by(["query"], maintain_order=True):
-        rows = np.array([bundle.row_of[item] for item in group["item_id"]], dtype=np.int64)
-        items = bundle.lexical.take(rows)
+        items = bundle.lexical.take(bundle.row_of.find(group["item_id"].to_list()))
         for field in FIELDS:
             by_field[field][group["row"].to_numpy()] = bm25_scores(str(query), items, bundle.statistics, field)
     candidates = {**by_field, "+".join(FIELDS): sum(by_field.values(), np.zeros(pairs.height))}

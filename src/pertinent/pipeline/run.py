@@ -20,6 +20,7 @@ from pertinent.pipeline.lock import run_lock
 from pertinent.pipeline.slicing import check_slice_columns
 from pertinent.pipeline.source import source_hash
 from pertinent.pipeline.stage import run_stage
+from pertinent.pipeline.student import require_backend, student_inputs, train_from_run
 from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
@@ -41,6 +42,7 @@ def run_pipeline(config: RunConfig, *, until: str = "evaluation") -> dict[str, A
         raise ConfigError(f"--until: expected one of {', '.join(known)}, found {until}")
     if known.index(until) >= known.index("teacher"):
         require_trackers(config.teacher.trackers)  # before the stages that come first
+        require_backend(config.student)
     with run_lock(config.folder), training_stack():
         return _run_stages(config, until)
 
@@ -103,10 +105,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
         return label_pairs(with_own_labels(config.labels, labels), data, text, teacher, out, seed=config.seed)
 
     def train_on(labels: Path, out: Path) -> StageResult:
-        from pertinent.student.train import train_student
-
         mined: dict[str, Path] = {name: folder / name for name in ("mine", "boards") if name in fields}
-        return train_student(config.student, data, text, labels, out, seed=config.seed, mined=mined)
+        return train_from_run(config.student, data, text, labels, out, seed=config.seed, mined=mined)
 
     def measure(out: Path) -> StageResult:
         from pertinent.pipeline.evaluate import evaluate_run
@@ -124,7 +124,8 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
     stage("labels", config.labels, {**keys("data", "text", "teacher"), **label_inputs(config.labels)}, label)
     if "labels" in manifests and not (labels / "report.html").exists():
         write_label_report(labels, data=data)
-    stage("student", config.student, keys("data", "text", "labels", "mine", "boards"), partial(train_on, labels))
+    learned_from = {**keys("data", "text", "labels", "mine", "boards"), **student_inputs(config.student)}
+    stage("student", config.student, learned_from, partial(train_on, labels))
     stage("evaluation", config.evaluation, keys("data", "text", "teacher", "student"), measure)
     return _outcome(folder, manifests)
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer, bundle_folder, open_bundle
-from pertinent.bundle.format import DESCRIPTION, bundle_files
+from pertinent.bundle.format import DESCRIPTION
 from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError, PertinentError
@@ -68,8 +68,14 @@ class Loaded:
 
 
 def resolved(bundle: Path) -> Path:
-    """The bundle's own folder, links followed, so that a link that changes later does not matter."""
-    return bundle_folder(Path(os.path.realpath(bundle))).resolve()
+    """The bundle's own folder, links followed, so that a link that changes later does not matter.
+
+    Raises ModelError where there is none, or where no file could have that name.
+    """
+    try:
+        return bundle_folder(Path(os.path.realpath(bundle))).resolve()
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        raise ModelError(f"{str(bundle)[:200]!r}: expected the path of a bundle, found {error.args[-1]}") from None
 
 
 def hash_of(folder: Path) -> str:
@@ -106,12 +112,12 @@ def load(settings: Settings, target: dict[str, str]) -> Loaded:
 def _stamp(folder: Path) -> str:
     """Changes when any file of the bundle is written, replaced or removed."""
     stamps: list[list[object]] = []
-    for file in bundle_files(folder):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
             told = file.stat()
-            stamps.append([file.name, told.st_ino, told.st_size, told.st_mtime_ns])
+            stamps.append([str(file.relative_to(folder)), told.st_ino, told.st_size, told.st_mtime_ns])
         except OSError:
-            stamps.append([file.name])  # whoever opens the bundle says what is wrong with it
+            continue  # gone since it was listed; whoever opens the bundle says what is wrong with it
     return sha256_of_json(stamps)
 
 

@@ -193,6 +193,8 @@ def explained(found: Scored, query: str, places: Sequence[int]) -> dict[int, tup
     median = np.median(features, axis=0)
     row_of = {int(place): row for row, place in enumerate(known)}
     answer = {}
+    # Vectors alone: their halves change with the features.
+    vectors = vectors[:, : scorer.encoder.dimensions]
     for place in places:
         if place not in row_of:
             continue

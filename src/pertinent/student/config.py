@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
 
+from pydantic import Field, model_validator
+
+from pertinent.bundle.vectors import Precision
 from pertinent.config import Config
 
 
@@ -22,11 +25,47 @@ class FeaturesConfig(Config):
     )
 
 
-class StudentConfig(Config):
-    """A feed-forward network over lexical features and static token vectors, learning soft grades."""
+class ExportConfig(Config):
+    """How the student is stored in a bundle."""
 
+    vectors: Precision = Field(
+        default="float16",
+        description="numbers of the stored item vectors: float32, float16 or int8; the manifest tells what rounding costs",
+    )
+
+
+class SentenceConfig(Config):
+    """A sentence encoder, frozen; its vectors are projected to ``dimensions`` numbers by weights that are learned."""
+
+    backbone: str = Field(
+        default="packaged:multilingual-e5-small", description="as the teacher's: packaged:NAME, a folder, a hub's name"
+    )
+    max_tokens: int = Field(default=64, ge=4, le=512, description="of a query or an item text, special tokens included")
+
+
+class TreesConfig(Config):
+    """LightGBM on the scalar features: the declared ones and the cosine of the encoder's vectors."""
+
+    rounds: int = Field(default=600, ge=1, description="trees of each grade at most")
+    leaves: int = Field(default=63, ge=2, description="of a tree")
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    min_leaf_rows: int = Field(default=50, ge=1, description="label rows a leaf at least")
+    feature_share: float = Field(default=0.8, gt=0, le=1, description="of the features, drawn for each tree")
+    patience: int = Field(default=10, ge=1, description="tens of rounds without a better dev AUROC before it stops")
+
+
+class StudentConfig(Config):
+    """A feed-forward network over features and vectors of texts, or boosted trees, learning soft grades."""
+
+    backend: Literal["network", "lightgbm"] = Field(default="network", description="what is trained on the features")
+    encoder: Literal["static", "sentence"] = Field(
+        default="static", description="vectors of texts: tuned token vectors, or a frozen sentence encoder"
+    )
+    sentence: SentenceConfig = SentenceConfig()
+    trees: TreesConfig = TreesConfig()
     features: FeaturesConfig = FeaturesConfig()
-    dimensions: int = Field(default=64, ge=4, le=128, description="of a token vector")
+    export: ExportConfig = ExportConfig()
+    dimensions: int = Field(default=64, ge=4, le=128, description="of the vector of a text")
     hidden: tuple[int, ...] = Field(default=(256, 128), min_length=1, description="units of the hidden layers")
     epochs: int = Field(default=12, ge=1, description="passes over the labels at most")
     patience: int = Field(default=3, ge=1, description="epochs without a better dev AUROC before training stops")
@@ -52,3 +91,13 @@ class StudentConfig(Config):
     )
     workers: int = Field(default=1, ge=1, description="processes that compute the features of label rows")
     probe_pairs: int = Field(default=1000, ge=1, description="pairs replayed by the parity gate")
+
+    @model_validator(mode="after")
+    def _trees_have_their_own_loss(self) -> StudentConfig:
+        asked = {name: getattr(self, name) for name in ("margin_weight", "feature_dropout") if getattr(self, name) > 0}
+        if self.temperature != 1.0:
+            asked["temperature"] = self.temperature
+        if self.backend == "lightgbm" and asked:
+            name, value = next(iter(asked.items()))
+            raise ValueError(f"{name}: expected the network's backend for it, found {value} with lightgbm")
+        return self

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,88 +9,98 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 
-from pertinent.bundle.format import bundle_files, write_description, write_items, write_statistics
+from pertinent.bundle.building import item_vectors, write_texts
+from pertinent.bundle.encoders import write_encoder
+from pertinent.bundle.format import STORE, write_description, write_statistics
 from pertinent.bundle.items import ITEM_TEXT_KEYS
+from pertinent.bundle.scorer import open_session
 from pertinent.bundle.sides import write_sides
-from pertinent.bundle.verify import verify_bundle
+from pertinent.bundle.store import PROBE, ItemStore, mapped_bytes
+from pertinent.bundle.vectors import Precision, StoredVectors
+from pertinent.bundle.verify import PROBABILITY_TOLERANCE, verify_bundle
 from pertinent.data.build import Dataset
+from pertinent.errors import ModelError
 from pertinent.features.assemble import all_specs
-from pertinent.features.encoder import mean_vectors
+from pertinent.features.encoder import Encoder
+from pertinent.features.strings import StringTable
 from pertinent.files import read_json, write_parquet
+from pertinent.progress import say
 from pertinent.student.dataset import Catalogue, pair_rows
-from pertinent.student.network import StudentHead
+from pertinent.student.served import ServedModel
 from pertinent.text.item_texts import ABOUT_FILE
 from pertinent.types import Scale
-
-_OPSET = 17
 
 
 @dataclass(frozen=True)
 class TrainedStudent:
-    """What training leaves. table: (V, d) float16, the served token vectors."""
+    """What training leaves. tokenizer: the teacher's. items: (N, d) vectors of the items; None: the encoder makes them."""
 
-    head: StudentHead
-    temperature: float
-    table: NDArray[np.float16]
+    model: ServedModel
+    encoder: Encoder
     catalogue: Catalogue
     tokenizer: Tokenizer
     scale: Scale
-
-
-class _Served(nn.Module):
-    """The head with its temperature and softmax: what the ONNX file computes."""
-
-    def __init__(self, head: StudentHead, temperature: float) -> None:
-        super().__init__()
-        self.head, self.temperature = copy.deepcopy(head).eval(), temperature
-
-    def forward(self, query: Tensor, items: Tensor, features: Tensor) -> Tensor:
-        return torch.softmax(self.head(query, items, features) / self.temperature, dim=1)
+    items: NDArray[np.float32] | None = None
 
 
 def export_bundle(
-    student: TrainedStudent, probe_pairs: pl.DataFrame, out: Path, *, dataset: Dataset, n_probe: int
+    student: TrainedStudent,
+    probe_pairs: pl.DataFrame,
+    out: Path,
+    *,
+    dataset: Dataset,
+    n_probe: int,
+    vectors: Precision = "float16",
 ) -> dict[str, float]:
     """Write the bundle's files into ``out`` and verify it.
 
-    probe_pairs: (query, item_id, split) rows of held-out queries; an evenly spaced n_probe of them are stored with the training side's features
-    and probabilities. Returns the parity gate's largest differences. Raises ModelError if the gate refuses.
+    probe_pairs: (query, item_id, split) rows of held-out queries; an evenly spaced n_probe of them are stored with the
+    training side's features and probabilities over the stored vectors. vectors: how item vectors are stored; what their
+    rounding does to the probabilities of these pairs stands in bundle.json, under vectors. Returns the parity gate's
+    largest differences. Raises ModelError if the gate refuses.
     """
-    table = student.table.astype(np.float32)
-    n_items = len(student.catalogue.ids)
-    served_rows = np.arange(n_items)  # the others are for training pairs alone
-    item_vectors = mean_vectors(student.catalogue.tokens.take(served_rows), table)
-    served = _Served(student.head, student.temperature).eval()
-    np.save(out / "token_vectors.npy", student.table, allow_pickle=False)
+    catalogue, model, encoder = student.catalogue, student.model, student.encoder
+    specs = all_specs(catalogue.sides)
+    kind = write_encoder(out, encoder)
     student.tokenizer.save(str(out / "tokenizer.json"))
-    write_statistics(out, student.catalogue.statistics)
-    write_items(out, student.catalogue.ids, item_vectors, student.catalogue.lexical.take(served_rows))
-    write_sides(out, student.catalogue.sides)
-    specs = all_specs(student.catalogue.sides)
-    _export_onnx(served, table.shape[1], len(specs), out / "student.onnx")
-    _write_probe(student, served, table, item_vectors, spread(probe_pairs, n_probe), out)
-    (out / "README.md").write_text(_model_card(student, dataset), encoding="utf-8")
-    write_description(
-        out,
-        {
-            "package_version": version("pertinent"),
-            "dataset": dataset.name,
-            "generated": dataset.generated,
-            "guidelines": list(student.scale.guidelines),
-            "dimensions": table.shape[1],
-            "n_items": n_items,
-            "temperature": student.temperature,
-            "features": [asdict(spec) for spec in specs],
-            "item_text": _item_text(student.catalogue),
-        },
+    write_statistics(out, catalogue.statistics)
+    model.write_item(encoder.dimensions, out / "item.onnx")
+
+    served_rows = np.arange(len(catalogue.ids))  # the others are for training pairs alone
+    lexical = catalogue.lexical.take(served_rows)
+    encoded = encoder.encode(catalogue.texts.served["text"].to_list()) if student.items is None else student.items
+    session = open_session(out / "item.onnx")
+    stored = item_vectors(session, encoded, lexical, catalogue.statistics, catalogue.sides, vectors)
+    model.write_pairs(encoder.dimensions, stored.take(np.zeros(2, dtype=np.int64)), out / "student.onnx")
+    write_sides(out, catalogue.sides)
+    ItemStore(StringTable.of(catalogue.ids), stored, lexical, catalogue.sides).write(out / STORE)
+    write_texts(out / STORE, catalogue.texts.served)
+    (out / "README.md").write_text(_model_card(student, dataset, kind), encoding="utf-8")
+    moved = _write_probe(student, stored, encoded, spread(probe_pairs, n_probe), out / STORE)
+    n_bytes = mapped_bytes(out / STORE) / len(catalogue.ids)
+    document = {
+        "package_version": version("pertinent"),
+        "dataset": dataset.name,
+        "generated": dataset.generated,
+        "guidelines": list(student.scale.guidelines),
+        "dimensions": encoder.dimensions,
+        "n_items": len(catalogue.ids),
+        "temperature": model.temperature,
+        "encoder": kind,
+        "features": [asdict(spec) for spec in specs],
+        "item_text": _item_text(catalogue),
+        "store": STORE,
+        "vectors": {"precision": vectors, "bytes_per_item": stored.bytes_per_row, "probabilities_moved": moved},
+        "store_bytes_per_item": round(n_bytes, 1),
+    }
+    write_description(out, document)
+    say(
+        f"student: {n_bytes:,.0f} bytes an item; vectors stored as {vectors} move the probabilities of {moved['pairs']:,} "
+        f"pairs by {moved['mean']:.1e} on average, by {moved['max']:.1e} at most"
     )
-    missing = [path for path in bundle_files(out) if not path.is_file()]
-    assert not missing, f"bundle files not written: {missing}"
     return verify_bundle(out)
 
 
@@ -103,42 +111,26 @@ def _item_text(catalogue: Catalogue) -> dict[str, Any] | None:
     return {key: document[key] for key in ITEM_TEXT_KEYS} if set(ITEM_TEXT_KEYS) <= document.keys() else None
 
 
-def _export_onnx(served: _Served, dimensions: int, n_features: int, file: Path) -> None:
-    sample = (torch.zeros(1, dimensions), torch.zeros(2, dimensions), torch.zeros(2, n_features))
-    with warnings.catch_warnings():
-        # The TorchScript exporter is deprecated, but needs no onnxscript and keeps the graph as written.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            served,
-            sample,
-            str(file),
-            dynamo=False,
-            opset_version=_OPSET,
-            input_names=["query", "items", "features"],
-            output_names=["probs"],
-            dynamic_axes={"items": {0: "candidates"}, "features": {0: "candidates"}, "probs": {0: "candidates"}},
-        )
-
-
 def _write_probe(
-    student: TrainedStudent,
-    served: _Served,
-    table: NDArray[np.float32],
-    item_vectors: NDArray[np.float32],
-    pairs: pl.DataFrame,
-    out: Path,
-) -> None:
+    student: TrainedStudent, stored: StoredVectors, encoded: NDArray[np.float32], pairs: pl.DataFrame, store: Path
+) -> dict[str, float]:
+    """Write the training side's features and probabilities of pairs; returns how far rounding the vectors moves these.
+
+    Raises ModelError where the model as it is served, without rounding, is not the trained one.
+    """
     rows = pair_rows(pairs, student.catalogue, student.tokenizer, "probe")
-    queries = mean_vectors(rows.query_tokens, table)
-    with torch.inference_mode():
-        probs = served(
-            torch.from_numpy(queries[rows.query_rows]),
-            torch.from_numpy(item_vectors[rows.item_rows]),
-            torch.from_numpy(rows.features),
-        ).numpy()
+    model, features = student.model, rows.features
+    queries, items = student.encoder.encode_queries(rows.queries), encoded[rows.item_rows]
+    trained = model.trained(queries[rows.query_rows], items, features)
+    folded = model.served(rows, queries, model.whole_items(items, features), features)
+    probs = model.served(rows, queries, stored.take(rows.item_rows), features)
+    if (worst := float(np.abs(folded - trained).max())) > PROBABILITY_TOLERANCE:
+        raise ModelError(f"{store}: the served model differs by {worst:.1e} from the trained one")
     columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(student.scale.probability_columns)]
-    features = pl.Series("features", rows.features.tolist(), dtype=pl.List(pl.Float32))
-    write_parquet(out / "probe.parquet", pairs.select("query", "item_id").with_columns(features, *columns))
+    told = pl.Series("features", features.tolist(), dtype=pl.List(pl.Float32))
+    write_parquet(store / PROBE, pairs.select("query", "item_id").with_columns(told, *columns))
+    moved = np.abs(probs - trained)
+    return {"pairs": pairs.height, "mean": float(moved.mean()), "max": float(moved.max())}
 
 
 def spread(pairs: pl.DataFrame, n_pairs: int) -> pl.DataFrame:
@@ -148,13 +140,14 @@ def spread(pairs: pl.DataFrame, n_pairs: int) -> pl.DataFrame:
     return pairs[np.linspace(0, pairs.height - 1, n_pairs).astype(np.int64)]
 
 
-def _model_card(student: TrainedStudent, dataset: Dataset) -> str:
+def _model_card(student: TrainedStudent, dataset: Dataset, kind: str) -> str:
     origin = f"{dataset.name}: {dataset.note}" if dataset.note else dataset.name
     lines = [
         f"# Relevance student for {dataset.name}",
         "",
-        f"A Pertinent bundle: {student.scale.n_grades} grades, {len(student.catalogue.ids):,} items, "
-        f"{student.table.shape[1]}-dimensional static token vectors, {len(all_specs(student.catalogue.sides))} features.",
+        f"A Pertinent bundle: {student.model.description}, {student.scale.n_grades} grades, "
+        f"{len(student.catalogue.ids):,} items, {student.encoder.dimensions}-dimensional vectors of a {kind} encoder, "
+        f"{len(all_specs(student.catalogue.sides))} features.",
         "",
         f"- Data: {origin}",
         f"- Licence of the data: {dataset.licence or 'not stated'}",

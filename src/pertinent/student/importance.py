@@ -47,12 +47,12 @@ def _inputs(
     scorer: Scorer, judged: pl.DataFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """A query vector a group, an item vector and features a pair."""
-    rows = np.array([scorer.row_of[item] for item in judged["item_id"]], dtype=np.int64)
+    rows = scorer.row_of.find(judged["item_id"].to_list())
     queries = []
-    items = np.empty((judged.height, scorer.item_vectors.shape[1]), dtype=np.float32)
+    items = np.empty((judged.height, scorer.item_vectors.widths[0]), dtype=np.float32)
     features = np.empty((judged.height, len(scorer.feature_names)), dtype=np.float32)
     for query, places in _groups(judged):
-        vector, items[places], features[places] = scorer.inputs(query, rows[places])
+        vector, items[places], features[places] = scorer.inputs(query, rows[places], halves=False)
         queries.append(vector)
     return np.concatenate(queries), items, features
 

@@ -40,13 +40,17 @@ class StudentHead(nn.Module):
             width = units
         self.layers = nn.Sequential(*layers, nn.Linear(width, n_grades))
 
+    def standardise(self, features: Tensor) -> Tensor:
+        """(B, F) -> (B, F): mean 0 and deviation 1 over the training pairs, cut at 5 deviations."""
+        return ((features - self.mean) * self.scale).clamp(-5.0, 5.0)
+
     def forward(self, query: Tensor, items: Tensor, features: Tensor) -> Tensor:
         query = query + torch.zeros_like(items)
         cosine = (query * items).sum(1, keepdim=True)
         # Unit vectors have entries of about 1/sqrt(d); scaled up, they weigh as much as a standardised feature.
         root = items.shape[1] ** 0.5
         vectors = torch.cat([query, items, (query - items).abs(), query * items * root], dim=1) * root
-        standardised = ((features - self.mean) * self.scale).clamp(-5.0, 5.0)
+        standardised = self.standardise(features)
         if self.training and self.feature_dropout > 0:
             # Not scaled up: what is missing when served is at its mean too, and the others are as they are.
             standardised = standardised * (torch.rand_like(standardised) >= self.feature_dropout)

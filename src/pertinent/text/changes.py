@@ -38,6 +38,12 @@ def changed_items(old: Path, new: Path, config: ChangesConfig | None = None) -> 
     the most changed of its text versions. Items with one text_hash in both are left out; so are differences that leave
     the text alone. Sorted by item_id. Raises DataError where a folder holds no text stage.
     """
+    before, after = (ItemTexts.read(folder, ("text_hash", "title", "text")).rows for folder in (old, new))
+    return changed_between(before, after, config)
+
+
+def changed_between(old: pl.DataFrame, new: pl.DataFrame, config: ChangesConfig | None = None) -> pl.DataFrame:
+    """`changed_items` of two tables of item_id, text_version, text_hash, title and text."""
     config = config or ChangesConfig()
     before, after = _differing(old, new)
     rows = [(item, "added", 1.0, True) for item in after.keys() - before.keys()]
@@ -61,9 +67,12 @@ def changed_share(old: str, new: str) -> float:
 _Row = tuple[str, str, str]  # text_hash, title, text
 
 
-def _differing(old: Path, new: Path) -> tuple[dict[str, dict[int, _Row]], dict[str, dict[int, _Row]]]:
-    """item_id -> version -> row of either folder, for the items that have a row which the other folder lacks."""
-    before, after = (ItemTexts.read(folder, ("text_hash", "title", "text")).rows for folder in (old, new))
+def _differing(
+    before: pl.DataFrame, after: pl.DataFrame
+) -> tuple[dict[str, dict[int, _Row]], dict[str, dict[int, _Row]]]:
+    """item_id -> version -> row of either table, for the items that have a row which the other table lacks."""
+    names = ["item_id", "text_version", "text_hash", "title", "text"]
+    before, after = before.select(names), after.select(names)
     keys = ["item_id", "text_version", "text_hash"]
     apart = [one.join(other, on=keys, how="anti")["item_id"] for one, other in ((before, after), (after, before))]
     items = pl.concat(apart).unique().implode()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from pertinent.bundle import Scorer
 from pertinent.serving.stores.store import READ_ONLY, Found, StoreError
 
@@ -21,7 +19,7 @@ class EmbeddedStore:
 
     def find(self, item_ids: Sequence[str]) -> Found:
         """Rows of the bundle's files."""
-        return Found(np.array([self._row_of.get(item, -1) for item in item_ids], dtype=np.int64))
+        return Found(self._row_of.find(item_ids))
 
     def digests(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Raises StoreError."""

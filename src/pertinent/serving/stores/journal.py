@@ -39,7 +39,8 @@ class JournalStore:
 
     def __init__(self, folder: Path, encoding: str, scorer: Scorer) -> None:
         """Opens or starts the journal. Raises ConfigError if the folder cannot be written."""
-        items = {name: digest for name, digest in scorer.description["files"].items() if name.startswith("items/")}
+        described, inside = scorer.description, f"{scorer.description['store']}/"
+        items = {name: digest for name, digest in described["files"].items() if name.startswith(inside)}
         name = f"{encoding}-{sha256_of_json(items)[:8]}"
         self.address = str(folder)
         self._scorer, self._row_of = scorer, scorer.row_of
@@ -60,7 +61,7 @@ class JournalStore:
 
     def find(self, item_ids: Sequence[str]) -> Found:
         """The journal's item where it has changed, else the bundle's."""
-        rows = np.array([self._row_of.get(item, -1) for item in item_ids], dtype=np.int64)
+        rows = self._row_of.find(item_ids)
         with self._lock:
             try:
                 self._follow()

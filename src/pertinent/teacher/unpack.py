@@ -1,0 +1,34 @@
+"""A language model as a folder that other parts can load without knowing where it came from: a student's encoder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pertinent.errors import ModelError
+from pertinent.files import write_json
+from pertinent.teacher.backbones import Backbone, architecture_of, embedding_rule, load_backbone
+from pertinent.types import StageResult
+
+
+def write_encoder(backbone: Backbone, out: Path, *, max_tokens: int) -> StageResult:
+    """Write config.json, model.safetensors, tokenizer.json and encoder.json: prefixes, pooling, max_tokens.
+
+    Raises ModelError for a decoder, whose graph the exporter would freeze to one length.
+    """
+    encoder = load_backbone(backbone)
+    if architecture_of(encoder.config.model_type) == "decoder":
+        raise ModelError(f"encoder: expected an encoder, found the decoder {encoder.config.model_type}")
+    encoder.save_pretrained(out)
+    shutil.copyfile(backbone.tokenizer_file, out / "tokenizer.json")
+    rule = embedding_rule(backbone)
+    write_json(
+        out / "encoder.json",
+        {
+            "query_prefix": rule.query_prefix,
+            "text_prefix": rule.text_prefix,
+            "pooling": rule.pooling,
+            "max_tokens": max_tokens,
+        },
+    )
+    return StageResult({"backbone": backbone.description, "width": int(encoder.config.hidden_size)})
