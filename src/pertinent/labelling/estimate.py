@@ -78,7 +78,7 @@ def estimate_labels(
             "workers": len(timed),
             "start_s": round(start_s, 1),
             "pairs_per_s": round(chosen.pairs.height / label_s, 2) if label_s else None,
-            "hours": round(hours, 7),
+            "hours": round(hours, 6),
             "cost_usd": None if price_per_hour_usd is None else round(hours * price_per_hour_usd, 2),
         }
     n_cached = chosen.cached.height
