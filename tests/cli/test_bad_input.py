@@ -130,7 +130,7 @@ def test_a_bundle_from_another_version(fails: Run, tmp_path: Path) -> None:
     bundle.mkdir()
     (bundle / "bundle.json").write_bytes(orjson.dumps({"format": 99, "package_version": "9.9", "files": {}}))
     line = fails("score", bundle, "--query", "sofa")
-    assert "expected bundle format 2, found 99 (pertinent 9.9)" in line
+    assert "expected bundle format 3, found 99 (pertinent 9.9)" in line
 
 
 @pytest.mark.parametrize(

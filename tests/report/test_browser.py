@@ -77,7 +77,7 @@ def test_the_page_fits_the_window(run: Path, tmp_path: Path, width: int) -> None
     scroll_width, window_width, n_plots = map(int, said.groups())
     assert window_width == width
     assert scroll_width <= width
-    assert n_plots == 17
+    assert n_plots == 18
     subprocess.run([*shared, f"--screenshot={screenshot}", frame.as_uri()], capture_output=True, timeout=60, check=True)
     assert screenshot.stat().st_size > 50_000
 

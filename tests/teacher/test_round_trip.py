@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from pertinent.errors import ModelError
+from pertinent.files import read_json, write_json
 from pertinent.teacher import train as training
 from pertinent.teacher.adapters import load_adapters
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.cross_encoder import CrossEncoder
 from pertinent.teacher.engines import TorchEngine
-from pertinent.teacher.saving import Trained, load_network, load_teacher, save_teacher
+from pertinent.teacher.saving import SETTINGS, Trained, load_network, load_teacher, save_teacher, weights_hash
 from pertinent.teacher.train import new_network
 from pertinent.types import StageResult
 
@@ -205,6 +206,12 @@ def test_a_model_file_that_lost_a_layer_is_refused(taught: Callable[[str, str], 
         load_network(folder)
 
 
+def declared_saved(folder: Path) -> None:
+    """Store the hash of the weights that the folder has now, so that the probe alone can tell that they were changed."""
+    settings = read_json(folder / SETTINGS)
+    write_json(folder / SETTINGS, {**settings, "weights": weights_hash(load_network(folder))})
+
+
 @pytest.mark.parametrize(("kind", "tuning"), TUNED)
 def test_one_changed_weight_of_the_head_is_refused(
     taught: Callable[[str, str], Taught], tmp_path: Path, kind: str, tuning: str
@@ -213,6 +220,9 @@ def test_one_changed_weight_of_the_head_is_refused(
     weights = load_file(folder / "model.safetensors")
     weights["head.2.bias"][1] += 0.01
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"expected the saved weights, [0-9a-f]{12}, found others"):
+        load_teacher(folder)
+    declared_saved(folder)
     with pytest.raises(ModelError, match=r"the stored probe's logits are not reproduced: .* found 0\.01"):
         load_teacher(folder)
 
@@ -229,5 +239,8 @@ def test_a_changed_layer_is_refused(taught: Callable[[str, str], Taught], tmp_pa
     folder = copied(taught(kind, "full"), tmp_path)
     weights = load_file(folder / "model.safetensors")
     save_file({**weights, name: weights[name] * 3}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"expected the saved weights, [0-9a-f]{12}, found others"):
+        load_teacher(folder)
+    declared_saved(folder)
     with pytest.raises(ModelError, match="the stored probe's logits are not reproduced"):
         load_teacher(folder)

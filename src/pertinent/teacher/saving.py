@@ -99,7 +99,7 @@ def save_teacher(trained: Trained, folder: Path, card: str) -> CrossEncoder:
         "precision": trained.precision,
         "batch_tokens": trained.batch_tokens,
         "calibration": trained.calibration.to_dict(),
-        "weights": _weights_hash(plain),
+        "weights": weights_hash(plain),
         "probe_logits": probe_logits.tolist(),
     }
     write_json(folder / SETTINGS, settings)  # last: a folder without it is not a teacher
@@ -207,7 +207,7 @@ class _Loaded:
 def _load_member(folder: Path, engine: EngineName, device: str | None) -> _Loaded:
     settings = _whole_settings(folder)
     network = load_network(folder)
-    if (weights := _weights_hash(network)) != settings["weights"]:
+    if (weights := weights_hash(network)) != settings["weights"]:
         expected_weights = str(settings["weights"])[:12]
         raise ModelError(f"{folder}: expected the saved weights, {expected_weights}, found others, {weights[:12]}")
     n_grades = network.config.n_grades
@@ -304,7 +304,8 @@ def _probe_logits(engine: LogitsEngine, pairs: PairEncoder, pad_id: int) -> NDAr
     return score_rows(engine, rows, pad_id, batch_tokens=4096)
 
 
-def _weights_hash(network: CrossEncoder) -> str:
+def weights_hash(network: CrossEncoder) -> str:
+    """SHA-256 of the names and values of all weights, as hex digits."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
