@@ -4,12 +4,13 @@
 
 Rows: random, majority, bm25, cosine-use, cosine-e5; teacher, the best one (`pool.py`); MODEL/LABELS/SEED, a student on the
 human grades of the judged training pairs (human), on what the best teacher says of them (soft), or of them and of the pool
-(pool). MODEL: student (network, static vectors), lightgbm, sentence-e5, sentence-minilm (network, frozen encoder).
+(pool). MODEL: student (network, static vectors), lightgbm, sentence-e5, sentence-minilm (network, frozen encoder), tower-minilm
+(network, an encoder trained on the labels first; one seed).
 without/GROUP, student/pool/0 without a group of features. differences: student/pool less each lightgbm, means over seeds on
 the same queries, from the scores that their rows left in the user's cache, where the students are kept too. msrd/MODEL: the
 network and LightGBM on 60,000 labels of the teacher of ``text_fields.py``'s msrd/engaged/0, with engagement and graph
 features, cross-fitted. esci/MODEL: the same on ESCI's small set, fold by fold, on the labels of a run of its config.
-A row of the pool takes some ten minutes on 2 cores, by the speeds of other benchmarks.
+A row of the pool takes some ten minutes on 2 cores, those of encoders half an hour, by the speeds of other benchmarks.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def models() -> dict[str, dict[str, Any]]:
         "lightgbm": {"backend": "lightgbm"},
         "sentence-e5": {"encoder": "sentence"},
         "sentence-minilm": {"encoder": "sentence", "sentence": {"backbone": minilm_folder()}},
+        "tower-minilm": {"encoder": "tower", "sentence": {"backbone": minilm_folder()}},
     }
 
 
@@ -129,6 +131,7 @@ class Bench:
         for model in ("sentence-e5", "sentence-minilm"):
             for seed in SEEDS:
                 made[f"{model}/pool/{seed}"] = self._maker(model, "pool", seed)
+        made["tower-minilm/pool/0"] = self._maker("tower-minilm", "pool", 0)
         for group, without in GROUPS.items():
             made[f"without/{group}"] = self._maker("student", "pool", 0, f"without-{group}", without)
         made["differences"] = self._differences

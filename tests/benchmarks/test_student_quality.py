@@ -20,10 +20,11 @@ def test_the_rows_are_named_by_model_labels_and_seed() -> None:
         "student/pool/0",
         "sentence-e5/pool/1",
         "without/vectors",
+        "tower-minilm/pool/0",
         "teacher",
         "esci/lightgbm",
     } <= names
-    assert len(names) == 5 + 1 + 2 * 3 * 3 + 2 * 3 + len(GROUPS) + 1 + 4
+    assert len(names) == 5 + 1 + 2 * 3 * 3 + 2 * 3 + 1 + len(GROUPS) + 1 + 4
 
 
 def test_what_is_kept_is_of_the_best_student_on_dev() -> None:
