@@ -4,12 +4,13 @@
 
 Rows: random, majority, bm25, cosine-use, cosine-e5; teacher, the best one (`pool.py`); MODEL/LABELS/SEED, a student on the
 human grades of the judged training pairs (human), on what the best teacher says of them (soft), or of them and of the pool
-(pool). MODEL: student (network, static vectors), lightgbm, sentence-e5, sentence-minilm (network, frozen encoder).
+(pool). MODEL: student (network, static vectors), lightgbm, sentence-e5, sentence-minilm (network, frozen encoder), tower-minilm
+(network, an encoder trained on the labels first; one seed).
 without/GROUP, student/pool/0 without a group of features. differences: student/pool less each lightgbm, means over seeds on
-the same queries, from the scores that their rows left in the user's cache, where the students are kept too. msrd/MODEL and
-esci/MODEL: the chain of a run on MSRD (with engaged queries, engagement and graph features, cross-fitted) and on ESCI's
-small set, fold by fold, with the network and with LightGBM on the same labels.
-A row of the pool takes some ten minutes on 2 cores, by the speeds of other benchmarks.
+the same queries, from the scores that their rows left in the user's cache, where the students are kept too. msrd/MODEL: the
+network and LightGBM on 60,000 labels of the teacher of ``text_fields.py``'s msrd/engaged/0, with engagement and graph
+features, cross-fitted. esci/MODEL: the same on ESCI's small set, fold by fold, on the labels of a run of its config.
+A row of the pool takes some ten minutes on 2 cores, those of encoders half an hour, by the speeds of other benchmarks.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ from homedepot import RESAMPLES, HomeDepot, manifest_of
 from label_scaling import mean_of
 from pertinent.bundle.scorer import open_bundle
 from pertinent.config import parse_config
+from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, paired_difference
 from pertinent.evaluation.pooled import PooledAuroc
 from pertinent.files import cache_folder, read_parquet, sha256_of_json, write_json, write_parquet
+from pertinent.labelling.config import LabelsConfig
+from pertinent.labelling.label import label_pairs
 from pertinent.pipeline import load_run_config, run_pipeline
 from pertinent.pipeline.evaluate import with_system
 from pertinent.pipeline.stage import run_stage
@@ -57,6 +61,7 @@ from pertinent.teacher.saving import load_teacher
 from pool import Pool
 from teacher_models import Bench as TeacherBench
 from teacher_models import minilm_folder
+from text_fields import Bench as FieldsBench
 from text_fields import Mean
 
 SEEDS = (0, 1, 2)
@@ -89,6 +94,7 @@ def models() -> dict[str, dict[str, Any]]:
         "lightgbm": {"backend": "lightgbm"},
         "sentence-e5": {"encoder": "sentence"},
         "sentence-minilm": {"encoder": "sentence", "sentence": {"backbone": minilm_folder()}},
+        "tower-minilm": {"encoder": "tower", "sentence": {"backbone": minilm_folder()}},
     }
 
 
@@ -125,6 +131,7 @@ class Bench:
         for model in ("sentence-e5", "sentence-minilm"):
             for seed in SEEDS:
                 made[f"{model}/pool/{seed}"] = self._maker(model, "pool", seed)
+        made["tower-minilm/pool/0"] = self._maker("tower-minilm", "pool", 0)
         for group, without in GROUPS.items():
             made[f"without/{group}"] = self._maker("student", "pool", 0, f"without-{group}", without)
         made["differences"] = self._differences
@@ -195,14 +202,9 @@ class Bench:
         soft = self.pool.judged_labels().select("query", "item_id", *names)
         if labels == "soft":
             return soft
-        n_pairs = sum(self._part_size for name in self.pool.names if name != "judged")
-        return pl.concat([soft, self.pool.labels(n_pairs).select(soft.columns)])
-
-    @property
-    def _part_size(self) -> int:
-        from pool import PART_PAIRS
-
-        return 40 if self.quick else PART_PAIRS
+        if self.pool.finished() != self.pool.names:
+            raise DataError("pool: expected all parts labelled, found fewer: run benchmarks/pool.py")
+        return pl.concat([soft, self.pool.labels().select(soft.columns)])
 
     def _figures(self, name: str, probs: NDArray[np.float32]) -> dict[str, Any]:
         """Metrics on test; the chances of every threshold are kept under ``name`` for the row of differences."""
@@ -238,21 +240,24 @@ class Bench:
         chance = scores.select(pl.sum_horizontal(names))["p_" + str(threshold)].to_numpy().astype(np.float64)
         return PooledAuroc.of(queries, int(queries.max()) + 1, (scores["grade"] >= threshold - 1).to_numpy(), chance)
 
-    # MSRD and ESCI: whole runs, whose labels both models learn
+    # MSRD and ESCI: labels that both models learn
 
     def _msrd(self, model: str) -> dict[str, Any]:
-        tree = {
-            "name": "msrd",
-            "data": {"reader": "msrd", "path": "${PERTINENT_DATA}/msrd", "languages": ["en"]},
-            "mine": {"k": 1, "max_queries": 10},  # judged impressions have no users to count
-            "teacher": {"max_tokens": 96, "epochs": 1, "max_train_rows": 64 if self.quick else 6_000},
-            "labels": {
-                "log_pairs": 100 if self.quick else 30_000,
-                "pool_per_query": 1,
-                "max_pairs": 200 if self.quick else 60_000,
-            },
-        }
-        return self._on_run(tree, model, {"engagement": True, "graph": 32}, (300, 1_000) if self.quick else None)
+        judged, text, teacher = FieldsBench(quick=self.quick).msrd_engaged(0)
+        data, mined = judged.folder / "data", {"mine": judged.folder / "mine"}
+        sizes = {"log_pairs": 100, "max_pairs": 200} if self.quick else {"log_pairs": 30_000, "max_pairs": 60_000}
+        config = parse_config(LabelsConfig, {**sizes, "pool_per_query": 2}, "labels")
+        labels = self._folder / "msrd-labels"
+        inputs = {part.name: manifest_of(part)["key"] for part in (data, text, teacher)}
+        run_stage(
+            "labels",
+            labels,
+            config=config.model_dump(mode="json"),
+            seed=0,
+            inputs=inputs,
+            work=lambda out: label_pairs(config, data, text, teacher, out, seed=0),
+        )
+        return self._on_labels("msrd", model, {"engagement": True, "graph": 32}, (data, text, labels), mined)
 
     def _esci(self, model: str) -> dict[str, Any]:
         folds = ESCI_FOLDS[:1] if self.quick else ESCI_FOLDS
@@ -265,35 +270,42 @@ class Bench:
             tree = {**tree, "name": f"esci-{fold}", "data": {**tree["data"], "path": str(config.data.path)}}
             if self.quick:
                 tree["teacher"]["max_train_rows"], tree["labels"]["max_pairs"] = 64, 200
-            parts.append(self._on_run(tree, model, {}))
+            parts.append(self._on_run(tree, model))
         metrics = [key for key in parts[0] if all(isinstance(part[key], float) for part in parts)]
-        return {**{key: float(np.mean([part[key] for part in parts])) for key in metrics}, "folds": parts}
+        means = {key: float(np.mean([part[key] for part in parts])) for key in metrics}
+        return {**means, "label_rows": sum(part["label_rows"] for part in parts), "folds": parts}
 
-    def _on_run(
-        self, tree: dict[str, Any], model: str, features: dict[str, Any], limits: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
+    def _on_run(self, tree: dict[str, Any], model: str) -> dict[str, Any]:
         """The stages up to the labels, made once a set; the model on them; its figures on test."""
-        root = self._folder / "runs"
-        file = root / f"{tree['name']}.json"
-        root.mkdir(parents=True, exist_ok=True)
-        write_json(file, {**tree, "output": str(root)})  # JSON is YAML: the loader expands ${PERTINENT_DATA}
+        file = self._folder / "runs" / f"{tree['name']}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**tree, "output": str(file.parent)})
         run = load_run_config(file)
         run_pipeline(run, until="labels")
+        folders = (run.folder / "data", run.folder / "text", run.folder / "labels")
+        return self._on_labels(tree["name"], model, {}, folders, {})
+
+    def _on_labels(
+        self,
+        name: str,
+        model: str,
+        features: dict[str, Any],
+        folders: tuple[Path, Path, Path],
+        mined: Mapping[str, Path],
+    ) -> dict[str, Any]:
+        """The model on the folders data, text and labels, and its figures on test."""
         settings = {**models()[model], **(QUICK if self.quick else {}), "features": features}
         config = parse_config(StudentConfig, settings, model)
-        data, text, labels = (run.folder / name for name in ("data", "text", "labels"))
-        mined = {"mine": run.folder / "mine"} if (run.folder / "mine").is_dir() else {}
-        folder = root / f"{tree['name']}-{model}"
-        inputs = {part.name: manifest_of(part)["key"] for part in (data, text, labels)}
+        folder = self._folder / f"{name}-{model}"
         manifest = run_stage(
             "student",
             folder,
             config=config.model_dump(mode="json", exclude={"workers"}),
-            seed=run.seed,
-            inputs=inputs,
-            work=lambda out: train_from_run(config, data, text, labels, out, seed=run.seed, mined=mined),
+            seed=0,
+            inputs={part.name: manifest_of(part)["key"] for part in (*folders, *mined.values())},
+            work=lambda out: train_from_run(config, *folders, out, seed=0, mined=mined),
         )
-        return {**_test_figures(data, folder), "label_rows": manifest["counts"]["label_rows"]}
+        return {**_test_figures(folders[0], folder), "label_rows": manifest["counts"]["label_rows"]}
 
     def _scores(self, name: str) -> Path:
         return self._folder / "scores" / f"{name}.parquet"
@@ -304,8 +316,6 @@ class Bench:
 
 
 def _test_figures(data: Path, bundle: Path) -> dict[str, Any]:
-    from pertinent.data.build import load_dataset
-
     dataset = load_dataset(data)
     test = dataset.judgments.filter(pl.col("split") == "test").sort("query_id", "item_id")
     probs = open_bundle(bundle).score_pairs(test.select("query", "item_id")).select(dataset.scale.probability_columns)

@@ -152,6 +152,10 @@ class Bench:
         }
         return JudgedSet.prepared(tree, self._quick, limits, own_log)
 
+    def msrd_engaged(self, seed: int) -> tuple[JudgedSet, Path, Path]:
+        """MSRD, the text stage of all fields, and the teacher of msrd/engaged/SEED, trained where there is none."""
+        return self._msrd, self._msrd_text(list(BUDGETS)), self._train_msrd("engaged", seed)
+
     def _engaged_own(self, seed: int) -> dict[str, Any]:
         judged = self._msrd_set(f"msrd-own-{seed}", (MSRD_TRAIN_ROWS, seed))
         text = judged.text(BUDGETS, MSRD_TEXT_TOKENS)

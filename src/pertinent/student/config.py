@@ -47,6 +47,17 @@ class SentenceConfig(Config):
     max_tokens: int = Field(default=64, ge=4, le=512, description="of a query or an item text, special tokens included")
 
 
+class TowerConfig(Config):
+    """The sentence encoder trained on the labels before it is frozen."""
+
+    rows: int = Field(default=100_000, ge=1, description="label rows of a pass at most, drawn anew for each")
+    epochs: int = Field(default=1, ge=1, description="passes")
+    batch_size: int = Field(default=32, ge=1, description="pairs a step")
+    learning_rate: float = Field(default=5e-5, gt=0, description="of the transformer; decays to zero along a cosine")
+    levels_learning_rate: float = Field(default=0.01, gt=0, description="of each grade's slope and level")
+    checkpoint_steps: int = Field(default=500, ge=1, description="steps between checkpoints: the most a kill can cost")
+
+
 class TreesConfig(Config):
     """LightGBM on the scalar features: the declared ones and the cosine of the encoder's vectors."""
 
@@ -62,10 +73,12 @@ class StudentConfig(Config):
     """A feed-forward network over features and vectors of texts, or boosted trees, learning soft grades."""
 
     backend: Literal["network", "lightgbm"] = Field(default="network", description="what is trained on the features")
-    encoder: Literal["static", "sentence"] = Field(
-        default="static", description="vectors of texts: tuned token vectors, or a frozen sentence encoder"
+    encoder: Literal["static", "sentence", "tower"] = Field(
+        default="static",
+        description="vectors of texts: tuned token vectors, a frozen sentence encoder, or one trained on the labels first",
     )
     sentence: SentenceConfig = SentenceConfig()
+    tower: TowerConfig = TowerConfig()
     trees: TreesConfig = TreesConfig()
     features: FeaturesConfig = FeaturesConfig()
     export: ExportConfig = ExportConfig()

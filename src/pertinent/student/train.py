@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pertinent.student.neural import CHECKPOINT, Learner, fit
 from pertinent.student.prepare import CACHE, Prepared, prepare
 from pertinent.student.sentence import export_graph, load_encoder
 from pertinent.student.served import ServedModel, ServedNetwork
+from pertinent.student.tower import train_tower
 from pertinent.student.vectors import SentenceVectors, StaticVectors, TextVectors, first_vectors
 from pertinent.types import StageResult
 
@@ -44,13 +45,13 @@ def train_student(
 
     mined: the folders of the stages "mine" and "boards", which engagement and graph features read.
     labels: also holds tokenizer.json and token_vectors.npy (V, >= d), where the static encoder starts from.
-    encoder: a folder of `pertinent.teacher.unpack.write_encoder`, which a sentence encoder is made of.
+    encoder: a folder of `pertinent.teacher.unpack.write_encoder`, which a sentence encoder or tower is made of.
     out: an existing folder; what a killed run left there, features in out/rows, vectors in out/vectors and the last
     whole epoch in out/training.pt, is continued. Also writes history.json: [{"epoch", "loss", "dev_loss", "dev_auroc"}];
     the best epoch (of boosted trees, round) by dev AUROC is kept; and importance.json, see `permutation_importance`, on
     the dev pairs.
     """
-    texts_of = _text_vectors(config, labels, encoder, out)
+    texts_of = _text_vectors(config, labels, encoder, out, seed)
     prepared = prepare(config, data, text, labels, out, mined or {})
     texts = texts_of(prepared)
     model, history, best = _fitted(config, texts, prepared, out, seed)
@@ -108,19 +109,29 @@ def _fitted(
     return ServedNetwork(learner.head, best["temperature"], specs), history, best
 
 
-def _text_vectors(config: StudentConfig, labels: Path, encoder: Path | None, out: Path) -> Any:
-    """Prepared -> TextVectors; what is wrong with the settings is told before anything is prepared."""
+def _text_vectors(
+    config: StudentConfig, labels: Path, source: Path | None, out: Path, seed: int
+) -> Callable[[Prepared], TextVectors]:
+    """Prepared -> its vectors; what is wrong with the settings is told before anything is prepared."""
     if config.encoder == "static":
         start = first_vectors(labels / "token_vectors.npy", config.dimensions)
         return lambda prepared: StaticVectors.of(start, prepared)
-    if encoder is None:
+    if source is None:
         raise ConfigError(f"student.encoder: expected an encoder's folder for {config.encoder}, found none")
-    folder = out / VECTORS / "graph"
-    if not (folder / ABOUT).is_file():  # written last
-        export_graph(load_encoder(encoder), encoder, folder)
-    graph = SentenceGraph.open(folder)
-    if config.dimensions > graph.width:
-        raise ConfigError(
-            f"student.dimensions: expected at most the {graph.width} of the encoder, found {config.dimensions}"
-        )
-    return lambda prepared: SentenceVectors.of(graph, config, prepared, out / VECTORS)
+    encoder = load_encoder(source)
+    if config.dimensions > (width := int(encoder.config.hidden_size)):
+        raise ConfigError(f"student.dimensions: expected at most the {width} of the encoder, found {config.dimensions}")
+    folder = out / VECTORS
+
+    def of(prepared: Prepared) -> TextVectors:
+        graph = folder / "graph"
+        if not (graph / ABOUT).is_file():  # written last
+            graph.mkdir(parents=True, exist_ok=True)
+            trained = encoder
+            if config.encoder == "tower":
+                how: dict[str, Any] = {"buffer_rows": config.buffer_rows, "seed": seed}
+                trained = train_tower(config.tower, encoder, source, prepared, folder, **how)
+            export_graph(trained, source, graph)
+        return SentenceVectors.of(SentenceGraph.open(graph), config, prepared, folder)
+
+    return of

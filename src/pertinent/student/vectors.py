@@ -31,7 +31,9 @@ Encoder = StaticEncoder | SentenceEncoder
 class TextVectors(Protocol):
     """What the network learns and is judged on. Rows: of the label rows' distinct queries, of the catalogue's texts."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What is trained of them."""
 
     def queries(self, rows: NDArray[np.int64]) -> Tensor:
         """(B, d) unit vectors, with gradients."""
