@@ -270,6 +270,10 @@ def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
             "items.0: unknown field colour; did you mean color?",
         )
         assert client.put("/v1/items", json={"items": [{"item_id": "a"}] * 1_001}).status_code == 422
+        for item, said in (({"item_id": 2**64}, "64-bit"), ({"item_id": "a" * 70_000}, "at most 512 characters")):
+            refused = client.put("/v1/items", json={"items": [item]})
+            assert (refused.status_code, refused.json()["type"]) == (422, "invalid")
+            assert said in refused.json()["message"]
         text = client.get("/metrics").text
         assert 'pertinent_changed_items_total{change="put"} 1.0' in text
         assert client.get("/v1/models").json()["data"][0]["n_items"] == 6
