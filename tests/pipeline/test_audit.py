@@ -67,7 +67,7 @@ def test_what_was_served_is_what_the_bundle_gives(log: Path, finished_run: Finis
     assert found["bundle"] == hash_of(finished_run.folder / "student")
     assert (found["requests"], found["rows"]) == (5, 123)
     assert found["files"] > 1
-    assert (found["unknown_when_served"], found["unknown_to_the_bundle"]) == (0, 0)
+    assert (found["compared"], found["unknown_when_served"], found["unknown_to_the_bundle"]) == (122, 0, 0)
     assert list(found["features"]) == list(open_bundle(finished_run.folder).feature_names)
     assert list(found["probabilities"]) == [f"p_{k}" for k in range(1, 6)]
     assert max(told["max_difference"] for told in found["features"].values()) <= 1e-6
@@ -248,7 +248,13 @@ def test_the_command_exits_1_on_skew_and_prints_one_document(
     assert code == 0
     assert b"skew: none" in out
     assert b"rank_correlation" in out
-    code, out = run(edited(lambda rows: rows.with_columns(p_2=pl.col("p_2") + 0.5)), finished_run.folder)
+    folder = edited(lambda rows: rows.with_columns(p_2=pl.col("p_2") + 0.5))
+    code, out = run(folder, finished_run.folder)
     assert code == 1
     assert b"skew: p_2" in out
+    for file in folder.glob(PATTERN):  # as with Redis: nothing is left to compare, which is no audit that was passed
+        pl.read_parquet(file).with_columns(from_store=pl.lit(value=True)).write_parquet(file)
+    code, out = run(folder, finished_run.folder)
+    assert code == 1
+    assert b"compared: 0" in out
     assert run(log, finished_run.folder, "--teacher", finished_run.folder, "--engine", "steam")[0] == 2
