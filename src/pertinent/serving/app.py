@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import orjson
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,7 +33,7 @@ from pertinent.serving.answers import (
 from pertinent.serving.bundles import Bundles, BusyError, Loaded
 from pertinent.serving.changes import change_routes
 from pertinent.serving.feature_log import FeatureLog, Served
-from pertinent.serving.guard import Guard, body_of, parsed, problem
+from pertinent.serving.guard import Guard, as_json, body_of, parsed, problem
 from pertinent.serving.metrics import Metrics
 from pertinent.serving.openapi import document as openapi_document
 from pertinent.serving.problems import Refusal
@@ -127,7 +126,7 @@ def _scoring(
             _check_blend(asked.blend or worker.settings.blend, loaded)
         result, waited_s = await _queued(worker, lambda: answer(loaded, asked, worker.settings), deadline_s)
         scored_s = time.perf_counter()
-        response = Response(orjson.dumps(result.document), media_type="application/json")
+        response = as_json(result.document)
         stages = {"read": read - began, "parse": at_s - read, "queue": waited_s}
         if result.found.candidates is not None:
             stages["store"] = result.found.candidates.store_s
@@ -253,16 +252,16 @@ def _operating(worker: Worker) -> list[Route]:
         }
         told |= {"n_grades": current.scorer.scale.n_grades, "n_items": await asyncio.to_thread(current.store.count)}
         told |= {"store": current.store.address}
-        return _json({"object": "list", "data": [told]})
+        return as_json({"object": "list", "data": [told]})
 
     async def healthz(_: Request) -> Response:
-        return _json({"status": "alive"})
+        return as_json({"status": "alive"})
 
     async def readyz(_: Request) -> Response:
         if worker.draining:
             raise Refusal(503, "draining", "the server is stopping", {"retry-after": "1"})
         workers = {"workers": worker.bundles.n_serving(), "waiting": worker.bundles.n_waiting()}
-        return _json({"status": "ready", "bundle": worker.bundles.current.hash, **workers})
+        return as_json({"status": "ready", "bundle": worker.bundles.current.hash, **workers})
 
     async def metrics(_: Request) -> Response:
         worker.metrics.waiting.set(worker.bundles.n_waiting())
@@ -270,7 +269,7 @@ def _operating(worker: Worker) -> list[Route]:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def openapi(_: Request) -> Response:
-        return _json(openapi_document())
+        return as_json(openapi_document())
 
     async def reload(request: Request) -> Response:
         raw = await body_of(request, worker.settings)
@@ -283,7 +282,7 @@ def _operating(worker: Worker) -> list[Route]:
         return await _changed(worker.bundles.rollback)
 
     async def state(_: Request) -> Response:
-        return _json(worker.bundles.state())
+        return as_json(worker.bundles.state())
 
     return [
         Route("/v1/models", models),
@@ -299,7 +298,7 @@ def _operating(worker: Worker) -> list[Route]:
 
 async def _changed(change: Callable[[], dict[str, Any]]) -> Response:
     try:
-        return _json(await asyncio.to_thread(change))
+        return as_json(await asyncio.to_thread(change))
     except BusyError as error:
         raise Refusal(409, "busy", str(error), {"retry-after": "1"}) from None
     except (ModelError, PertinentError) as error:
@@ -371,7 +370,3 @@ async def _not_found(request: Request, error: Exception) -> Response:
         error.status_code, kinds.get(error.status_code, "bad_request"), error.detail, dict(error.headers or {})
     )
     return problem(refusal, request.scope["state"]["notes"]["request_id"])
-
-
-def _json(document: Any) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import orjson
 import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +15,7 @@ from pertinent.bundle.items import ItemEncoder
 from pertinent.bundle.rows import DIGEST_BYTES
 from pertinent.errors import DataError, ModelError
 from pertinent.serving.bundles import Bundles, Loaded
-from pertinent.serving.guard import ITEMS, body_of, parsed
+from pertinent.serving.guard import ITEMS, as_json, body_of, parsed
 from pertinent.serving.metrics import Metrics
 from pertinent.serving.problems import Refusal
 from pertinent.serving.schemas import MAX_ID_CHARACTERS, ItemIdsRequest, ItemsRequest
@@ -70,7 +69,7 @@ def change_routes(bundles: Bundles, metrics: Metrics, settings: Settings) -> lis
 
         written, unchanged = await _done(work)
         metrics.changed_items.labels("put").inc(written)
-        return _json({"bundle": loaded.hash, "written": written, "unchanged": unchanged})
+        return as_json({"bundle": loaded.hash, "written": written, "unchanged": unchanged})
 
     async def delete(request: Request) -> Response:
         asked = parsed(ItemIdsRequest, await body_of(request, settings))
@@ -79,7 +78,7 @@ def change_routes(bundles: Bundles, metrics: Metrics, settings: Settings) -> lis
         ids = list(dict.fromkeys(asked.item_ids))
         deleted = await _done(lambda: loaded.store.delete(ids))
         metrics.changed_items.labels("delete").inc(deleted)
-        return _json({"bundle": loaded.hash, "deleted": deleted, "absent": len(ids) - deleted})
+        return as_json({"bundle": loaded.hash, "deleted": deleted, "absent": len(ids) - deleted})
 
     return [Route(ITEMS, put, methods=["PUT"]), Route(ITEMS, delete, methods=["DELETE"])]
 
@@ -105,7 +104,3 @@ async def _done(work: Callable[[], T]) -> T:
         raise Refusal(409, "refused", str(error)) from None
     except StoreError as error:
         raise Refusal(503, "store", str(error), {"retry-after": "1"}) from None
-
-
-def _json(document: Any) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")

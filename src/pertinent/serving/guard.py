@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -99,7 +100,12 @@ class Guard:
 def problem(refusal: Refusal, request_id: str) -> Response:
     """A refusal as an answer. `error` and `type` are where TEI's clients look, `message` where Cohere's do."""
     body = {"error": refusal.message, "type": refusal.kind, "message": refusal.message, "request_id": request_id}
-    return Response(orjson.dumps(body), refusal.status, refusal.headers, "application/json")
+    return as_json(body, refusal.status, refusal.headers)
+
+
+def as_json(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer of JSON."""
+    return Response(orjson.dumps(document), status, headers, "application/json")
 
 
 async def body_of(request: Request, settings: Settings) -> bytes:
