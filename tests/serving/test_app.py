@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from starlette.testclient import TestClient
 
 from pertinent.bundle import open_bundle
 from pertinent.errors import ConfigError
+from pertinent.files import read_json, write_json
 from pertinent.serving.app import create_app
-from pertinent.serving.bundles import hash_of, start
+from pertinent.serving.bundles import hash_of, recover, start
 from pertinent.serving.server import serve
 from pertinent.serving.settings import Settings, read_keys
 
@@ -31,6 +33,21 @@ def opened(bundle: Path, control: Path, **settings: Any) -> Iterator[TestClient]
     start(told, control)
     with TestClient(create_app(told, control), raise_server_exceptions=False) as client:
         yield client
+
+
+def test_recovery_leaves_a_bundle_that_is_as_it_was_and_what_was_before_it(
+    bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundles[0], tmp_path / "bundle"))
+    told, control = Settings(bundle=folder), tmp_path / "control"
+    start(told, control)
+    committed = {**read_json(control / "committed.json"), "previous": {"hash": "of the one before"}}
+    write_json(control / "committed.json", committed)
+    recover(told, control)
+    assert read_json(control / "committed.json") == committed
+    (folder / "bundle.json").touch()
+    recover(told, control)
+    assert read_json(control / "committed.json")["generation"] == 2
 
 
 def test_scores_over_http_are_those_of_the_bundle(client: TestClient, bundles: tuple[Path, Path]) -> None:

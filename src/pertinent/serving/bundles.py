@@ -139,7 +139,7 @@ def start(settings: Settings, control: Path) -> None:
 
 
 def recover(settings: Settings, control: Path) -> None:
-    """Where no worker serves, and the committed bundle is not there any more, commit what is, if it passes its parity check.
+    """Where no worker serves, and another bundle is there than the committed one, commit it, if it passes its parity check.
 
     Raises ModelError if it does not, BusyError when another worker is at it.
     """
@@ -149,6 +149,8 @@ def recover(settings: Settings, control: Path) -> None:
         signature = _signature(settings.bundle)
         served = verified(resolved(settings.bundle))
         state = read_json(control / "committed.json")
+        if served == state["bundle"]:
+            return  # something else stands in the way
         changed = {"generation": state["generation"] + 1, "signature": signature, "bundle": served, "previous": None}
         write_json(control / "committed.json", changed)
 
