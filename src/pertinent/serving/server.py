@@ -59,7 +59,7 @@ def _run(settings: Settings, control: Path, host: str, port: int, workers: int) 
     start(settings, control)
     if settings.feature_log is not None:
         prepare_folder(settings.feature_log)
-    # A worker uses polars for the feature log alone, which must not take the cores from the scoring.
+    # A worker uses polars for the feature log and for changed items, which must not take the cores from the scoring.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     bound = _bind(host, port)
     os.environ[_SETTINGS] = settings.model_dump_json()

@@ -54,7 +54,7 @@ class Settings(Config):
     store_read_ms: float = Field(default=50.0, gt=0, description="for Redis to answer a request's read")
     store_failures: int = Field(default=3, ge=1, description="reads in a row that fail before Redis is left alone")
     store_retry: float = Field(default=1.0, gt=0, description="between looks whether Redis is back")
-    store_cache: int = Field(default=20_000, ge=0, description="items of Redis that a worker keeps; 2-4 KB each")
+    store_cache: int = Field(default=20_000, ge=0, description="items of Redis that a worker keeps")
     store_fresh: float = Field(default=1.0, ge=0, description="how long a kept item is served without a look at Redis")
     max_changes: int = Field(default=1_000, ge=1, description="items that one request puts or deletes")
 
