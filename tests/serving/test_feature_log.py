@@ -32,7 +32,7 @@ def scorer(bundles: tuple[Path, Path]) -> Scorer:
 def served(scorer: Scorer, request: str = "r1", bundle: str = "b") -> Served:
     loaded = Loaded(scorer, Path("bundle"), bundle, EmbeddedStore(scorer))
     found = score_documents(loaded, "red sofa", IDS, TEXTS, 100)
-    return Served(bundle, scorer.feature_names, request, "/v1/rerank", "red sofa", IDS, TEXTS, found)
+    return Served(bundle, scorer.feature_names, request, "/v1/rerank", "red sofa", IDS, TEXTS, found, found.from_store)
 
 
 @pytest.fixture

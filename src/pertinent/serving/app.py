@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -209,7 +209,8 @@ def _log_features(
     if worker.feature_log is None or random.random() >= worker.settings.feature_log_share:
         return
     request_id, path = request.scope["state"]["notes"]["request_id"], request.url.path
-    served = Served(loaded.hash, loaded.feature_names, request_id, path, query, ids, texts, result.found)
+    found, from_store = replace(result.found, candidates=None), result.found.from_store
+    served = Served(loaded.hash, loaded.feature_names, request_id, path, query, ids, texts, found, from_store)
     worker.feature_log.offer(served)
 
 

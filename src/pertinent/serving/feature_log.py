@@ -36,7 +36,10 @@ _ABANDONED_S = 3600  # a file under its temporary name and this old belongs to a
 
 @dataclass(frozen=True)
 class Served:
-    """One request of the sample. names: of the features. at: when it was answered."""
+    """One request of the sample. names: of the features. at: when it was answered.
+
+    from_store: (C,). found: without the candidates, whose rows may be large and would wait here in memory.
+    """
 
     bundle: str
     names: tuple[str, ...]
@@ -46,6 +49,7 @@ class Served:
     ids: Sequence[str | None]
     texts: Sequence[str | None]
     found: Scored
+    from_store: NDArray[np.bool_]
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -66,17 +70,13 @@ class Served:
                 "index": pl.Series(range(self.n_rows), dtype=pl.Int32),
                 "item_id": pl.Series(self.ids, dtype=pl.String),
                 "text": pl.Series(self.texts, dtype=pl.String),
-                "from_store": pl.Series(self._from_store(), dtype=pl.Boolean),
+                "from_store": pl.Series(self.from_store, dtype=pl.Boolean),
                 "features": features,
                 **scores,
             }
         )
         missing = pl.when(pl.Series(known)).then(pl.col("features", *scores))
         return rows.select(*told, "index", "item_id", "text", "from_store", missing)
-
-    def _from_store(self) -> list[bool]:
-        candidates = self.found.candidates
-        return [False] * self.n_rows if candidates is None else (candidates.own >= 0).tolist()
 
     def _told(self) -> dict[str, object]:
         told: dict[str, object] = {"time": self.at, "bundle": self.bundle, "request_id": self.request_id}

@@ -41,6 +41,11 @@ class Scored:
         """(C,)."""
         return ~np.isnan(self.relevance)
 
+    @property
+    def from_store(self) -> NDArray[np.bool_]:
+        """(C,): whether an item came from elsewhere than the bundle's own files."""
+        return self.candidates.own >= 0 if self.candidates is not None else np.zeros(self.relevance.size, dtype=bool)
+
 
 def relevance_of(probs: NDArray[np.float32]) -> NDArray[np.float64]:
     """The relevance of `grades_and_relevance` alone: (C,) float64."""
