@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 import subprocess
 import sys
@@ -321,3 +323,47 @@ def test_a_new_bundle_reads_its_own_rows_and_the_old_ones_stay_for_rollback(
                     assert answer.json()["bundle"] == hash_of(one.bundle)
                     assert _problem(answer, probabilities(one)) == ""
                     assert not answer.json()["degraded"]
+
+
+def test_replicas_share_one_redis_and_one_ends_while_a_balancer_asks_them(
+    serve: Callable[..., Server], shop: Shop, redis: RedisServer
+) -> None:
+    """The recipe of docs/serving.md: the balancer looks at /readyz and tries another replica once."""
+    load_items(redis.url, shop.bundle)
+    replicas = [serve(shop.bundle, "--store", redis.url, *FAST) for _ in range(2)]
+    with replicas[0].client(headers=HEADERS) as client:
+        assert client.put("/v1/items", json={"items": [{"item_id": "couch", "title": "Blue couch"}]}).status_code == 200
+    with replicas[1].client() as client:
+        assert client.post("/v1/score", json={"query": "a", "item_ids": ["couch"]}).json()["unknown"] == []
+    wanted, wrong, answered = probabilities(shop), list[str](), [0, 0]
+    stop = threading.Event()
+
+    def answer_of(replica: Server) -> httpx2.Response | None:
+        with contextlib.suppress(httpx2.TransportError), replica.client() as client:
+            if client.get("/readyz").status_code == 200:
+                return client.post("/v1/score", json=BODY)
+        return None
+
+    def balance() -> None:
+        for k in itertools.count():
+            first, other = k % 2, 1 - k % 2
+            found = next(((one, said) for one in (first, other) if (said := answer_of(replicas[one]))), None)
+            if found is None or (problem := _problem(found[1], wanted)):
+                wrong.append("no replica answered" if found is None else problem)
+            else:
+                answered[found[0]] += 1
+            if stop.is_set():
+                return
+
+    balancer = threading.Thread(target=balance)
+    balancer.start()
+    try:
+        until(lambda: min(answered) > 3)
+        assert replicas[0].stop() == 0
+        before = list(answered)
+        until(lambda: answered[1] > before[1] + 3)
+    finally:
+        stop.set()
+        balancer.join()
+    assert wrong == []
+    assert answered[0] <= before[0] + 1
