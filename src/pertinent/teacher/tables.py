@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pertinent.errors import DataError
+from pertinent.evaluation.classification import expected_gain
 from pertinent.files import atomic_path, read_json, read_parquet, reason_of, sha256_of_json, write_json, write_parquet
 from pertinent.progress import progress, say
 from pertinent.teacher.engines import EngineName
@@ -52,11 +53,9 @@ def score_table(
 
 
 def _with_scores(frame: pl.DataFrame, probs: NDArray[np.float32]) -> pl.DataFrame:
-    n_grades = probs.shape[1]
-    gains = np.exp2(np.arange(n_grades)) - 1.0
-    names = Scale.of_size(n_grades).probability_columns
+    names = Scale.of_size(probs.shape[1]).probability_columns
     columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
-    return frame.with_columns(*columns, pl.Series("expected_gain", probs.astype(np.float64) @ gains))
+    return frame.with_columns(*columns, pl.Series("expected_gain", expected_gain(probs)))
 
 
 def _score_blocks(
