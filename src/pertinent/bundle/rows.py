@@ -39,7 +39,8 @@ def encoding_of(description: Mapping[str, Any]) -> str:
         if name != "README.md" and not name.startswith(f"{description['store']}/")
     }
     told = {key: description.get(key) for key in ("format", "features", "item_text")}
-    return sha256_of_json({"record": RECORD, "files": files, **told})[:16]
+    precision = description["vectors"]["precision"]  # by which an item's vector is rounded
+    return sha256_of_json({"record": RECORD, "files": files, "precision": precision, **told})[:16]
 
 
 @dataclass(frozen=True)
