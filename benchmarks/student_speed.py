@@ -200,7 +200,7 @@ def plain_session(width: int) -> Any:
     import torch
     from torch import nn
 
-    from pertinent.bundle.scorer import open_session
+    from pertinent.features.session import open_session
 
     torch.manual_seed(SEED)
     layers: list[nn.Module] = []
