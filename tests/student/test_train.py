@@ -15,7 +15,7 @@ from pertinent.bundle.verify import verify_bundle
 from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.features.ragged import Ragged
 from pertinent.files import read_json
-from pertinent.student import neural
+from pertinent.student import judging, neural
 from pertinent.student import train as training
 from pertinent.student.config import ExportConfig, StudentConfig
 from pertinent.student.dataset import pair_rows, read_catalogue
@@ -110,8 +110,8 @@ def test_the_probe_is_what_the_network_in_torch_says(
 @pytest.mark.parametrize(
     ("module", "function", "call"),
     [
-        (neural, "mean_auroc", 2),
-        (neural, "mean_auroc", 4),
+        (judging, "mean_auroc", 2),
+        (judging, "mean_auroc", 4),
         (neural, "write_json", 4),
         (training, "export_bundle", 1),
     ],
@@ -154,7 +154,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(
 ) -> None:
     def run(patience: int) -> tuple[list[float], Any]:
         aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
-        monkeypatch.setattr(neural, "mean_auroc", lambda grades, probs: next(aurocs))
+        monkeypatch.setattr(judging, "mean_auroc", lambda grades, probs: next(aurocs))
         out = tmp_path / str(patience)
         out.mkdir()
         result = train_student(
