@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from pertinent.errors import ConfigError
 from pertinent.features.assemble import all_specs
@@ -119,8 +120,7 @@ def soft_gradients(
     """
     n_rows, n = targets.shape
     logits = raw if raw.ndim == 2 else raw.reshape(n, n_rows).T
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = exp / exp.sum(axis=1, keepdims=True)
+    probs = softmax(logits, axis=1)
     wide = weights[:, None].astype(np.float64)
     return wide * (probs - targets), wide * (n / (n - 1)) * probs * (1.0 - probs)
 
