@@ -319,9 +319,11 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     from pertinent.data.build import build_dataset, load_dataset
     from pertinent.data.config import DataConfig
     from pertinent.features.assemble import all_specs
+    from pertinent.features.encoder import StaticEncoder
     from pertinent.student.dataset import pair_rows, read_catalogue
     from pertinent.student.export import TrainedStudent, export_bundle
     from pertinent.student.network import StudentHead
+    from pertinent.student.served import ServedNetwork
     from pertinent.teacher.backbones import resolve_backbone
     from pertinent.teacher.pairs import load_tokenizer
     from pertinent.text.build import build_text
@@ -349,7 +351,8 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     moments = features.mean(axis=0), features.std(axis=0)
     assert features.shape[1] == len(all_specs())
     head = StudentHead(DIMENSIONS, *moments, HIDDEN, N_GRADES, 0.0)
-    trained = TrainedStudent(head, 1.0, table, catalogue, tokenizer, dataset.scale)
+    model = ServedNetwork(head, 1.0, all_specs())
+    trained = TrainedStudent(model, StaticEncoder(tokenizer, table), catalogue, tokenizer, dataset.scale)
     export_bundle(trained, probe, bundle, dataset=dataset, n_probe=500)
 
 
