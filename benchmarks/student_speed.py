@@ -345,7 +345,7 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     dataset, tokenizer = load_dataset(data), load_tokenizer(tokenizer_file)
     catalogue = read_catalogue(text, tokenizer)
     probe = judged.with_columns(split=pl.lit("dev"))
-    features = pair_rows(probe, catalogue, tokenizer, "probe").features
+    features = pair_rows(probe, catalogue, "probe").features
     torch.manual_seed(SEED)
     table = (rng.normal(size=(tokenizer.get_vocab_size(), DIMENSIONS)) / DIMENSIONS**0.5).astype(np.float16)
     moments = features.mean(axis=0), features.std(axis=0)

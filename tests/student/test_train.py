@@ -100,7 +100,7 @@ def test_the_probe_is_what_the_network_in_torch_says(
     tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
     catalogue = read_catalogue(stages["text"], tokenizer)
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
-    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"))
+    logits = kept[0].logits(pair_rows(dev, catalogue, "dev"))
     expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
     bundle = open_bundle(tmp_path)
     scored = bundle.score_pairs(dev.select("query", "item_id"))
@@ -174,7 +174,7 @@ def test_pair_features_do_not_depend_on_the_order_of_pairs(stages: dict[str, Pat
     catalogue = read_catalogue(stages["text"], tokenizer)
     pairs = pl.read_parquet(stages["labels"] / "shard-00000.parquet")
     order = np.random.default_rng(0).permutation(pairs.height)
-    rows, shuffled = (pair_rows(table, catalogue, tokenizer, "test") for table in (pairs, pairs[order]))
+    rows, shuffled = (pair_rows(table, catalogue, "test") for table in (pairs, pairs[order]))
     assert rows.features.shape == (pairs.height, len(FEATURE_NAMES))
     assert np.abs(rows.features[order] - shuffled.features).max() <= 1e-6
     assert [shuffled.queries[i] for i in shuffled.query_rows] == pairs[order]["query"].to_list()

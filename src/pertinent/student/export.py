@@ -118,7 +118,7 @@ def _write_probe(
 
     Raises ModelError where the model as it is served, without rounding, is not the trained one.
     """
-    rows = pair_rows(pairs, student.catalogue, student.tokenizer, "probe")
+    rows = pair_rows(pairs, student.catalogue, "probe")
     model, features = student.model, rows.features
     queries, items = student.encoder.encode_queries(rows.queries), encoded[rows.item_rows]
     trained = model.trained(queries[rows.query_rows], items, features)

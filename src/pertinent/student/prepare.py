@@ -102,7 +102,7 @@ def prepare(
         "dev_rows": dev.height,
         "items": len(catalogue.ids),
     }
-    dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
+    dev_rows = pair_rows(dev, catalogue, "dev")
     return Prepared(dataset, tokenizer, catalogue, spill.queries, rows, dev, dev_rows, counts)
 
 
