@@ -130,8 +130,9 @@ def _text_vectors(
             graph.mkdir(parents=True, exist_ok=True)
             trained = encoder
             if config.encoder == "tower":
-                how: dict[str, Any] = {"buffer_rows": config.buffer_rows, "seed": seed}
-                trained = train_tower(config.tower, encoder, source, prepared, folder, **how)
+                trained = train_tower(
+                    config.tower, encoder, source, prepared, folder, buffer_rows=config.buffer_rows, seed=seed
+                )
             export_graph(trained, source, graph)
         return SentenceVectors.of(SentenceGraph.open(graph), config, prepared, folder)
 
