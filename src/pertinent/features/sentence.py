@@ -21,7 +21,7 @@ from pertinent.features.session import open_session
 from pertinent.files import read_json
 
 GRAPH, ABOUT, TOKENIZER = "encoder.onnx", "encoder.json", "tokenizer.json"
-CACHED_QUERIES = 10_000  # vectors of 64 numbers: about 3 MB with their keys
+CACHED_QUERIES = 10_000  # vectors of 64 numbers: 6.4 MB with short queries as keys, by tracemalloc
 
 
 @dataclass(frozen=True)
