@@ -200,7 +200,7 @@ def plain_session(width: int) -> Any:
     import torch
     from torch import nn
 
-    from pertinent.bundle.scorer import open_session
+    from pertinent.features.session import open_session
 
     torch.manual_seed(SEED)
     layers: list[nn.Module] = []
@@ -319,9 +319,11 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     from pertinent.data.build import build_dataset, load_dataset
     from pertinent.data.config import DataConfig
     from pertinent.features.assemble import all_specs
+    from pertinent.features.encoder import StaticEncoder
     from pertinent.student.dataset import pair_rows, read_catalogue
     from pertinent.student.export import TrainedStudent, export_bundle
     from pertinent.student.network import StudentHead
+    from pertinent.student.served import ServedNetwork
     from pertinent.teacher.backbones import resolve_backbone
     from pertinent.teacher.pairs import load_tokenizer
     from pertinent.text.build import build_text
@@ -343,13 +345,14 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     dataset, tokenizer = load_dataset(data), load_tokenizer(tokenizer_file)
     catalogue = read_catalogue(text, tokenizer)
     probe = judged.with_columns(split=pl.lit("dev"))
-    features = pair_rows(probe, catalogue, tokenizer, "probe").features
+    features = pair_rows(probe, catalogue, "probe").features
     torch.manual_seed(SEED)
     table = (rng.normal(size=(tokenizer.get_vocab_size(), DIMENSIONS)) / DIMENSIONS**0.5).astype(np.float16)
     moments = features.mean(axis=0), features.std(axis=0)
     assert features.shape[1] == len(all_specs())
     head = StudentHead(DIMENSIONS, *moments, HIDDEN, N_GRADES, 0.0)
-    trained = TrainedStudent(head, 1.0, table, catalogue, tokenizer, dataset.scale)
+    model = ServedNetwork(head, 1.0, all_specs())
+    trained = TrainedStudent(model, StaticEncoder(tokenizer, table), catalogue, tokenizer, dataset.scale)
     export_bundle(trained, probe, bundle, dataset=dataset, n_probe=500)
 
 
