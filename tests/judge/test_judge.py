@@ -170,6 +170,21 @@ def test_an_endpoint_that_is_down_stops_the_work(server: Server, tmp_path: Path)
         judge(server, tmp_path).score(QUERIES, TEXTS)
 
 
+def test_answers_from_before_do_not_hide_that_the_endpoint_is_down(server: Server, tmp_path: Path) -> None:
+    server.answer = certain
+    judge(server, tmp_path).score(QUERIES[:2], TEXTS[:2])
+    server.faults["POST"] = [503] * 99
+    with pytest.raises(StoppedError, match="none of 8 calls got through"):
+        judge(server, tmp_path).score(QUERIES, TEXTS)
+
+
+def test_items_of_one_text_are_asked_for_once(server: Server, tmp_path: Path) -> None:
+    server.answer = certain
+    found = judge(server, tmp_path).score(QUERIES[:1] * 5, TEXTS[:1] * 5)
+    assert found == pytest.approx(expected(QUERIES[:1] * 5, TEXTS[:1] * 5), abs=1e-6)
+    assert len(server.asked) == 1
+
+
 def test_a_refused_key_stops_the_work(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.faults["POST"] = [401] * 99
     with pytest.raises(ConfigError, match=r"labels.judge.endpoint: .* expected status 200, found 401"):

@@ -68,9 +68,12 @@ class Judge:
         answers: list[Probs | Exception] = []
         for start in range(0, len(queries), _BATCH):
             pairs = list(zip(queries[start : start + _BATCH], texts[start : start + _BATCH], strict=True))
-            found = self._client.each(self._known_or_asked, pairs)
+            known = {pair: probs for pair in pairs if (probs := self._store.get(*pair)) is not None}
+            unknown = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+            found = self._client.each(self._kept, unknown)
             self._require_sense(found)
-            answers += found
+            self._n_known += len(pairs) - len(unknown)
+            answers += map({**known, **dict(zip(unknown, found, strict=True))}.__getitem__, pairs)
             if progress is not None:
                 progress.advance(len(pairs), note=f"${self._ledger.usd:.2f}" if self._ledger.usd else "")
         n_grades = len(self._prompt.symbols)
@@ -95,11 +98,8 @@ class Judge:
         if len(senseless) == len(answers) >= _MIN_TO_JUDGE:
             raise StoppedError(f"judge: none of {len(answers)} answers was a grade; the first: {senseless[0]}")
 
-    def _known_or_asked(self, pair: tuple[str, str]) -> Probs | Exception:
-        known = self._store.get(*pair)
-        if known is not None:
-            self._n_known += 1
-            return known
+    def _kept(self, pair: tuple[str, str]) -> Probs | Exception:
+        """A pair's answer, which the store has from then on, or why there is none."""
         try:
             probs = self._asked(self._prompt.messages(*pair))
         except (WebError, AnswerError) as error:
