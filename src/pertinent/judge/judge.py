@@ -129,36 +129,30 @@ class Judge:
 
     def _by_logprobs(self, messages: list[dict[str, str]]) -> Probs | None:
         asked = {"logprobs": True, "top_logprobs": self._config.top_logprobs}
-        for attempt in (0, 1):
-            temperature = self._config.temperature if attempt else 0  # at 0 it would say the same again
-            choice = self._call(messages, {**asked, "temperature": temperature, "seed": self._seed + attempt})
-            try:
-                grade_of(text_of(choice), self._prompt.symbols)
-            except AnswerError:
-                if attempt:
-                    raise
-                continue
-            return grade_probs(choice.get("logprobs"), self._prompt.symbols)
-        raise AssertionError("the second attempt returns or raises")
+        _, choice = self._graded(messages, asked, 0, (self._seed, self._seed + 1))
+        return grade_probs(choice.get("logprobs"), self._prompt.symbols)
 
     def _sampled(self, messages: list[dict[str, str]]) -> Probs:
         """Shares of the grades among the sampled answers."""
+        n = self._config.samples
+        temperature = self._config.temperature if n > 1 else 0
         counts = np.zeros(len(self._prompt.symbols), dtype=np.float32)
-        for sample in range(self._config.samples):
-            counts[self._one_sample(messages, sample)] += 1
+        for seed in range(self._seed, self._seed + n):
+            grade, _ = self._graded(messages, {}, temperature, (seed, seed + n))
+            counts[grade] += 1
         shares: Probs = counts / counts.sum()
         return shares
 
-    def _one_sample(self, messages: list[dict[str, str]], sample: int) -> int:
-        temperature = self._config.temperature if self._config.samples > 1 else 0
-        for seed in (self._seed + sample, self._seed + sample + self._config.samples):
-            choice = self._call(messages, {"temperature": temperature, "seed": seed})
-            try:
-                return grade_of(text_of(choice), self._prompt.symbols)
-            except AnswerError as error:
-                problem = error
-                temperature = self._config.temperature
-        raise problem
+    def _graded(
+        self, messages: list[dict[str, str]], fields: dict[str, Any], temperature: float, seeds: tuple[int, int]
+    ) -> tuple[int, dict[str, Any]]:
+        """The grade of an answer, and its choice. What is no grade is asked for once more, then raised as AnswerError."""
+        try:
+            choice = self._call(messages, {**fields, "temperature": temperature, "seed": seeds[0]})
+            return grade_of(text_of(choice), self._prompt.symbols), choice
+        except AnswerError:  # at temperature 0 it would say the same again
+            choice = self._call(messages, {**fields, "temperature": self._config.temperature, "seed": seeds[1]})
+            return grade_of(text_of(choice), self._prompt.symbols), choice
 
     def _call(self, messages: list[dict[str, str]], fields: dict[str, Any]) -> dict[str, Any]:
         """The first choice of an answer, within the rates and the spend limit, tried again where that may help."""
