@@ -57,6 +57,9 @@ def test_an_answer_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     assert again.score(QUERIES, TEXTS) == pytest.approx(expected(), abs=1e-6)
     assert len(server.asked) == 10
     assert again.counts["answers_known"] == 6
+    known = judge(server, tmp_path)
+    known.score(QUERIES, TEXTS)
+    assert known.counts["logprobs"] is None
     # Of another text, guideline, model or seed it is another answer.
     again.score(QUERIES[:1], ["title: other"])
     others = [
@@ -135,6 +138,15 @@ def test_a_server_that_hangs_costs_the_time_limit(server: Server, tmp_path: Path
     assert made.score(QUERIES[:1], TEXTS[:1]) == pytest.approx(expected()[:1], abs=1e-6)
     # The call without an answer may be billed: it counts as booked, which is more than the answered one's 100.
     assert made.counts["input_tokens"] > 2 * 100
+
+
+@pytest.mark.parametrize(("status", "is_billed"), [(504, True), (502, True), (503, False), (429, False)])
+def test_a_gateway_that_gave_up_may_be_billed_for(server: Server, tmp_path: Path, status: int, is_billed: bool) -> None:
+    server.answer = certain
+    server.faults["POST"] = [status]
+    made = judge(server, tmp_path, usd_per_1k_input=1.0)
+    made.score(QUERIES[:1], TEXTS[:1])
+    assert (made.counts["input_tokens"] > 100) == is_billed
 
 
 def test_what_is_no_grade_is_asked_once_more_then_set_aside(server: Server, tmp_path: Path) -> None:

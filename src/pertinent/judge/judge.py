@@ -27,6 +27,7 @@ SPEND_FILE = "spend.jsonl"
 _BATCH = 64  # pairs after which is looked whether the endpoint answers at all
 _MIN_TO_JUDGE = 8
 _TOKENS_A_MESSAGE = 16  # role and separators of a chat template: more than any known one needs
+_TIMED_OUT = (408, 502, 504, 524)  # of a gateway that gave up: the server behind it may have done the work
 _REFUSED = (400, 422)  # what a server says to a field that it does not know, such as logprobs
 
 Probs = NDArray[np.float32]
@@ -56,8 +57,11 @@ class Judge:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """calls, input_tokens, output_tokens and usd of every start; answers_known: taken from the cache in this one."""
-        return {**self._ledger.counts, "answers_known": self._n_known, "logprobs": bool(self._has_logprobs)}
+        """calls, input_tokens, output_tokens and usd of every start; answers_known: taken from the cache in this one.
+
+        logprobs: whether the server gives them; None where this start asked it nothing.
+        """
+        return {**self._ledger.counts, "answers_known": self._n_known, "logprobs": self._has_logprobs}
 
     def score(self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None) -> Probs:
         """(N, n) float32 probabilities of the grades, lowest first.
@@ -68,12 +72,15 @@ class Judge:
         answers: list[Probs | Exception] = []
         for start in range(0, len(queries), _BATCH):
             pairs = list(zip(queries[start : start + _BATCH], texts[start : start + _BATCH], strict=True))
-            known = {pair: probs for pair in pairs if (probs := self._store.get(*pair)) is not None}
-            unknown = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+            answer_of: dict[tuple[str, str], Probs | Exception] = {
+                pair: kept for pair in pairs if (kept := self._store.get(*pair)) is not None
+            }
+            unknown = [pair for pair in dict.fromkeys(pairs) if pair not in answer_of]
             found = self._client.each(self._kept, unknown)
             self._require_sense(found)
             self._n_known += len(pairs) - len(unknown)
-            answers += map({**known, **dict(zip(unknown, found, strict=True))}.__getitem__, pairs)
+            answer_of.update(zip(unknown, found, strict=True))
+            answers += [answer_of[pair] for pair in pairs]
             if progress is not None:
                 progress.advance(len(pairs), note=f"${self._ledger.usd:.2f}" if self._ledger.usd else "")
         n_grades = len(self._prompt.symbols)
@@ -174,7 +181,7 @@ class Judge:
         try:
             answer = self._client.post(body)
         except WebError as error:
-            if error.status is not None:  # the server did not do the work, and so does not bill it
+            if error.status is not None and error.status not in _TIMED_OUT:  # the work was not done, and is not billed
                 self._ledger.settle(call, 0, 0)
                 self._pace.correct(-most)
             if error.retry_after_s is not None:
