@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pertinent.config import parse_config
 from pertinent.errors import ConfigError, RowsError, StoppedError
 from pertinent.judge import Judge, JudgeConfig
 from pertinent.types import Scale
+from pertinent.web.chat import ChatClient
 
 SCALE = Scale(("bad", "fair", "good"))
 QUERIES = [f"query {k}" for k in range(10)]
@@ -48,6 +50,21 @@ def test_log_probabilities_become_soft_labels_in_order(server: Server, tmp_path:
     assert made.counts == {
         "calls": 10, "input_tokens": 1000, "output_tokens": 10, "usd": 0.0, "answers_known": 0, "logprobs": True
     }  # fmt: skip
+
+
+def test_more_calls_than_a_batch_has_pairs_run_at_a_time(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def each(self: ChatClient, call: Any, of: Sequence[Any]) -> list[Any]:
+        sizes.append(len(of))
+        return [np.zeros(3, dtype=np.float32)] * len(of)
+
+    monkeypatch.setattr(ChatClient, "each", each)
+    names = [str(k) for k in range(1000)]
+    judge(server, tmp_path, endpoint={"concurrency": 100}).score(names, names)
+    assert sizes == [400, 400, 200]
 
 
 def test_an_answer_is_asked_for_once(server: Server, tmp_path: Path) -> None:

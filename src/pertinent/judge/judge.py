@@ -24,7 +24,7 @@ from pertinent.web.chat import ChatClient, first_choice, text_of
 from pertinent.web.request import WebError
 
 SPEND_FILE = "spend.jsonl"
-_BATCH = 64  # pairs after which is looked whether the endpoint answers at all
+_BATCH = 64  # pairs, or more where more calls run at a time, after which is looked whether the endpoint answers at all
 _MIN_TO_JUDGE = 8
 _TOKENS_A_MESSAGE = 16  # role and separators of a chat template: more than any known one needs
 _TIMED_OUT = (408, 502, 504, 524)  # of a gateway that gave up: the server behind it may have done the work
@@ -34,7 +34,7 @@ Probs = NDArray[np.float32]
 
 
 class Judge:
-    """A Labeller (`labelling.units`) behind an endpoint. teacher_id: the model and a hash of all that decides an answer."""
+    """A Labeller (`labelling.engine`) behind an endpoint. teacher_id: the model and a hash of all that decides an answer."""
 
     def __init__(self, config: JudgeConfig, scale: Scale, out: Path, *, seed: int) -> None:
         """out: the folder of labels, where spend.jsonl keeps what was spent on them, over every start.
@@ -70,8 +70,9 @@ class Judge:
         call of many got through or gave a grade; ConfigError for a refused key or an unknown model.
         """
         answers: list[Probs | Exception] = []
-        for start in range(0, len(queries), _BATCH):
-            pairs = list(zip(queries[start : start + _BATCH], texts[start : start + _BATCH], strict=True))
+        size = max(_BATCH, 4 * self._config.endpoint.concurrency)
+        for start in range(0, len(queries), size):
+            pairs = list(zip(queries[start : start + size], texts[start : start + size], strict=True))
             answer_of: dict[tuple[str, str], Probs | Exception] = {
                 pair: kept for pair in pairs if (kept := self._store.get(*pair)) is not None
             }
