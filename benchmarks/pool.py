@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from common import run_main
 from homedepot import HomeDepot, manifest_of
 from pertinent.errors import DataError
+from pertinent.features.encoder import STATIC_FILES
 from pertinent.files import cache_folder, read_parquet, write_parquet
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
@@ -34,7 +35,6 @@ from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.teacher.backbones import Backbone, embedding_rule, resolve_backbone
 from pertinent.teacher.embed import embed
 from pertinent.teacher.saving import save_ensemble
-from pertinent.teacher.vocabulary import TOKEN_VECTORS
 from pertinent.types import StageResult
 from teacher_models import BEST_MEMBERS, Bench
 
@@ -103,7 +103,7 @@ class Pool:
         """A labels folder of one shard, for a student: ``table`` beside the teacher's tokenizer and token vectors."""
         out.mkdir(parents=True, exist_ok=True)
         write_parquet(out / "shard-00000.parquet", table)
-        for name in ("tokenizer.json", TOKEN_VECTORS):
+        for name in STATIC_FILES:
             _link(self.teacher() / name, out / name)
         return out
 
@@ -120,7 +120,7 @@ class Pool:
             for name, member in zip(names, members, strict=True):
                 _link(member, out / name)
             save_ensemble(names, out)
-            for file in ("tokenizer.json", TOKEN_VECTORS):
+            for file in STATIC_FILES:
                 _link(members[0] / file, out / file)
             return StageResult({"members": len(members)})
 

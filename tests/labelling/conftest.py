@@ -11,13 +11,14 @@ import polars as pl
 import pytest
 import torch
 
+from pertinent.features.encoder import TOKEN_VECTORS
 from pertinent.files import write_json
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.saving import Trained, save_teacher
 from pertinent.teacher.train import prepare_network
-from pertinent.teacher.vocabulary import TOKEN_VECTORS, static_vectors
+from pertinent.teacher.vocabulary import static_vectors
 
 NAMES = [
     f"{colour} {thing}"

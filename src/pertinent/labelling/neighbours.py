@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pertinent.errors import ConfigError
-from pertinent.features.encoder import StaticEncoder
+from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS, StaticEncoder
 from pertinent.labelling.sample import bm25_ranked
 from pertinent.progress import progress
 
@@ -24,10 +24,10 @@ def load_vectors(folder: Path | None) -> StaticEncoder:
     """The static encoder of a folder with tokenizer.json and token_vectors.npy, as a teacher's is. Raises ConfigError."""
     if folder is None:
         raise ConfigError("shares.embedding: expected a folder with token vectors (--vectors: a teacher's), found none")
-    for name in ("tokenizer.json", "token_vectors.npy"):
+    for name in STATIC_FILES:
         if not (folder / name).is_file():
             raise ConfigError(f"{folder / name}: no such file (--vectors: expected a teacher's folder)")
-    vectors = np.load(folder / "token_vectors.npy").astype(np.float32)
+    vectors = np.load(folder / TOKEN_VECTORS).astype(np.float32)
     return StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), vectors)
 
 

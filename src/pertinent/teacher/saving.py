@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from pertinent.errors import ConfigError, ModelError
+from pertinent.features.encoder import STATIC_FILES
 from pertinent.files import atomic_path, read_json, sha256_of_file, sha256_of_json, write_json
 from pertinent.teacher.adapters import merged
 from pertinent.teacher.calibration import Calibration
@@ -38,7 +39,6 @@ from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, Torc
 from pertinent.teacher.model import Member, Teacher, score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
 from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
-from pertinent.teacher.vocabulary import TOKEN_VECTORS
 
 FORMAT = 2
 SETTINGS = "teacher.json"
@@ -130,7 +130,7 @@ def combine_teachers(teachers: Sequence[Path], out: Path) -> str:
         names = [f"member-{k}" for k in range(len(teachers))]
         for name, folder in zip(names, teachers, strict=True):
             shutil.copytree(folder, temporary / name, ignore=shutil.ignore_patterns("onnx", "manifest.json"))
-        for shared in ("tokenizer.json", TOKEN_VECTORS):
+        for shared in STATIC_FILES:
             if (teachers[0] / shared).is_file():
                 shutil.copyfile(teachers[0] / shared, temporary / shared)
         save_ensemble(names, temporary)

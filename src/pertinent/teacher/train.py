@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
+from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS
 from pertinent.files import read_json, write_json
 from pertinent.progress import progress, say
 from pertinent.teacher.adapters import with_adapters
@@ -37,7 +38,7 @@ from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgmen
 from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
 from pertinent.teacher.trackers import require_trackers
 from pertinent.teacher.trainer import HISTORY, train_network
-from pertinent.teacher.vocabulary import TOKEN_VECTORS, CompactVocabulary, position_padding, static_vectors
+from pertinent.teacher.vocabulary import CompactVocabulary, position_padding, static_vectors
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
@@ -72,7 +73,7 @@ def train_teacher(
             members.append(_train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed))
     if not PartialState().is_main_process:
         return StageResult({})
-    for shared in ("tokenizer.json", TOKEN_VECTORS):
+    for shared in STATIC_FILES:
         shutil.copyfile(out / names[0] / shared, out / shared)
     save_ensemble(names, out)
     seeds = [seed + k for k in range(config.members)]
