@@ -179,7 +179,7 @@ class Pool:
             ).unique("item_id", maintain_order=True)
         queries = judged.select("query", "language").unique("query").sort("query")
         known, parts = judged.select("query", "item_id"), []
-        encoder: Any = _Embedder(backbone, frozenset(items["text"]))
+        encoder: Any = _Embedder(backbone)  # an Encoder but for its dimensions, which nobody asks for
         for source, n in (("bm25", n_pairs - n_pairs // 2), ("embedding", n_pairs // 2)):
             found = neighbour_pairs(source, queries, items, known, n, depth=DEPTH, seed=SEED, encoder=encoder)
             known = pl.concat([known, found.select("query", "item_id")])
@@ -193,13 +193,17 @@ class _Embedder:
     """A sentence encoder in the place of static vectors; it has one prefix for item texts and one for queries."""
 
     backbone: Backbone
-    item_texts: frozenset[str]
+
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """(N, d) float32 of length 1 each."""
+        return self._embedded(embedding_rule(self.backbone).query_prefix, queries)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, d) float32 of length 1 each."""
-        rule = embedding_rule(self.backbone)
-        prefixed = [(rule.text_prefix if text in self.item_texts else rule.query_prefix) + text for text in texts]
-        return embed(self.backbone, prefixed, _EMBEDDED_TOKENS)
+        """The same of item texts."""
+        return self._embedded(embedding_rule(self.backbone).text_prefix, texts)
+
+    def _embedded(self, prefix: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return embed(self.backbone, [prefix + text for text in texts], _EMBEDDED_TOKENS)
 
 
 def _link(target: Path, link: Path) -> None:
