@@ -30,6 +30,11 @@ class Group:
     shares: NDArray[np.float64]
     entropy: float
 
+    @property
+    def mean_grade(self) -> float:
+        """As it is shown, from 1."""
+        return float(self.shares @ np.arange(1, self.shares.size + 1))
+
 
 @dataclass(frozen=True)
 class LabelFiles:
@@ -37,7 +42,7 @@ class LabelFiles:
 
     manifest: of the stage; empty while there is none. groups: column -> its groups, most pairs first; "all" has one.
     entropies: (N_BINS,) pairs by entropy, from 0 to that of an even label. judged: the pairs that people judged too:
-    query_id, query, item_id, language, grade and p_1..p_n. failed: reason, pairs, and a query of one. n_cached: of the
+    query_id, query, item_id, language, grade, p_1..p_n and entropy. failed: reason, pairs, and a query of one. n_cached: of the
     labels, those that were taken from earlier ones.
     """
 
@@ -136,7 +141,7 @@ def _judged(labels: pl.LazyFrame, file: Path, scale: Scale) -> pl.DataFrame:
     judged = pl.scan_parquet(file).select("query_id", *_KEY, pl.col("grade").cast(pl.Int64)).unique(_KEY, keep="first")
     try:
         both = labels.join(judged, on=_KEY, how="inner").collect(engine="streaming").unique(_KEY, keep="first")
-        return both.select("query_id", *_KEY, "language", "grade", *scale.probability_columns).sort(_KEY)
+        return both.select("query_id", *_KEY, "language", "grade", *scale.probability_columns, "entropy").sort(_KEY)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from None
     except FileNotFoundError:
