@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.errors import RowsError, StoppedError
-from pertinent.files import cache_folder, sha256_of_json
+from pertinent.files import cache_folder, settings_folder, sha256_of_json
 from pertinent.judge.answers import AnswerError, grade_of, grade_probs, usage_of
 from pertinent.judge.config import JudgeConfig
 from pertinent.judge.ledger import Ledger
@@ -49,8 +49,7 @@ class Judge:
         self._ledger = Ledger(out / SPEND_FILE, config)
         settings = self._settings()
         self.teacher_id = f"{config.endpoint.model}@{sha256_of_json(settings)[:12]}"
-        folder = config.cache or cache_folder() / "judge"
-        self._store = AnswerStore(folder / sha256_of_json(settings)[:16], settings)
+        self._store = AnswerStore(settings_folder(config.cache or cache_folder() / "judge", settings))
         # Whether the server gives log-probabilities: not known before its first answer.
         self._has_logprobs: bool | None = False if config.method == "samples" else None
         self._n_known = 0
