@@ -62,7 +62,11 @@ def numbers_of(out: Path) -> list[int]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "tolerance"), [("teacher", 1e-5), ("half_teacher", 1e-2)])
+def test_the_labels_are_those_of_one_process(
+    stages: dict[str, Path], request: pytest.FixtureRequest, tmp_path: Path, name: str, tolerance: float
+) -> None:
+    teacher = request.getfixturevalue(name)
     tables, results = {}, {}
     for engine in ("local", "ray"):
         (tmp_path / engine).mkdir()
@@ -73,7 +77,7 @@ def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: P
     assert len(tables["ray"]) == len(tables["local"]) > 4
     for here, there in zip(tables["local"], tables["ray"], strict=True):
         assert there.drop(names).equals(here.drop(names))
-        assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= 1e-5
+        assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= tolerance
     assert results["ray"].counts == results["local"].counts
 
 
