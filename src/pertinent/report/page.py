@@ -87,7 +87,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "versions": making.versions(run),
         "metrics": (*metrics_of(n_grades), *more_metrics_of(n_grades)),
         "system_definitions": system_definitions(_bm25_fields(run)),
-        "files": _links(run, target),
+        "files": links(run.folder, LINKED, target),
         "system_name": system_name,
         "slice_name": slice_name,
         **_figures(run, results),
@@ -165,10 +165,10 @@ def _slice_plots(idents: Any, found: Sequence[SliceTable]) -> list[Markup]:
     return drawn
 
 
-def _links(run: RunFiles, target: Path) -> Mapping[str, str]:
-    """The run's files that exist, by name, as links from where the report lies."""
-    base = os.path.relpath(run.folder.resolve(), target.resolve().parent)
-    return {name: quote(Path(base, name).as_posix()) for name in LINKED if (run.folder / name).is_file()}
+def links(folder: Path, names: Sequence[str], target: Path) -> Mapping[str, str]:
+    """The files of ``folder`` that exist, by name, as links from where the report lies."""
+    base = os.path.relpath(folder.resolve(), target.resolve().parent)
+    return {name: quote(Path(base, name).as_posix()) for name in names if (folder / name).is_file()}
 
 
 def _texts(value: Any) -> list[str]:

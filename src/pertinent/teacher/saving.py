@@ -31,6 +31,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from pertinent.errors import ConfigError, ModelError
+from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS
 from pertinent.files import atomic_path, link_or_copy, read_json, sha256_of_file, sha256_of_json, write_json
 from pertinent.teacher.adapters import merged
 from pertinent.teacher.calibration import Calibration
@@ -39,7 +40,7 @@ from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, Torc
 from pertinent.teacher.model import Member, Teacher, score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
 from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
-from pertinent.teacher.vocabulary import TOKEN_VECTORS, static_vectors
+from pertinent.teacher.vocabulary import static_vectors
 
 FORMAT = 2
 SETTINGS = "teacher.json"
@@ -155,7 +156,7 @@ def save_ensemble(members: list[str], folder: Path) -> None:
     What a student begins with is the first one's: its tokenizer and its token vectors.
     """
     settings = {name: read_json(folder / name / SETTINGS) for name in members}
-    for shared in ("tokenizer.json", TOKEN_VECTORS):
+    for shared in STATIC_FILES:
         shutil.copyfile(folder / members[0] / shared, folder / shared)
     backbones = list(dict.fromkeys(str(settings[name]["backbone"]) for name in members))
     write_json(folder / SETTINGS, {"format": FORMAT, "members": members, "backbone": "; ".join(backbones)})
