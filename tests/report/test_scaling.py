@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pertinent.report import write_report
+from pertinent.report.plots import _thousands
 from pertinent.report.scaling import label_scaling
 
 
@@ -66,3 +67,10 @@ def test_a_single_point_or_one_without_a_value_is_told_and_not_drawn(make_run: C
     page = write_report(run).read_text(encoding="utf-8")
     assert "student by number of labels</title>" not in page
     assert "no number: not defined on these pairs" in page
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (1_500, "1.5k"), (999_400, "999k"), (999_812, "1M"), (30_000_000, "30M")]
+)
+def test_a_tick_has_at_most_three_digits(number: int, text: str) -> None:
+    assert _thousands(number) == text

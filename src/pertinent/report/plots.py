@@ -265,7 +265,7 @@ def _spoken(results: Results, system: str, metric: Metric) -> str:
 def _thousands(number: int) -> str:
     """``1.2k``, ``30M``: a number of labels in the room that a tick has."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # which three digits round to 1000 of the smaller unit
             return f"{number / size:.3g}{letter}"
     return str(number)
 
