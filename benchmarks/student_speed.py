@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,9 @@ from numpy.typing import NDArray
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
+    measure_rows,
     peak_memory_bytes,
-    print_table,
-    print_targets,
-    results_folder,
     run_main,
-    write_results,
 )
 from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.store import TEXTS, ItemStore, mapped_bytes
@@ -69,17 +63,13 @@ _VOCABULARY = 60_000
 
 
 def main() -> None:
-    """Measure the chosen rows, each in a process of its own."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    names = chosen_rows([str(n) for n in CANDIDATES], arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: measure(int(names[0]), quick=arguments.quick))
-    folder = results_folder(arguments)
-    document = write_results("student_speed", [row], targets, seeds=[SEED], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("student_speed", __doc__, rows_of, targets, columns=COLUMNS, seeds=[SEED])
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {str(n): partial(measure, n, quick=quick) for n in CANDIDATES}
 
 
 def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
