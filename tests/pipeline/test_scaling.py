@@ -16,7 +16,7 @@ from pertinent.files import read_json
 from pertinent.pipeline import load_run_config
 from pertinent.pipeline.scaling import FILE, write_label_scaling
 from pertinent.student.train import train_student
-from pertinent.types import Scale, StageResult
+from pertinent.types import StageResult
 
 Train = Callable[[Path, Path], object]
 
@@ -29,16 +29,7 @@ def evaluation(finished_run: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def measure(finished_run: Any, evaluation: Path) -> Callable[..., None]:
-    scale = Scale(tuple(read_json(finished_run.folder / "data" / "dataset.json")["scale"]["guidelines"]))
-    return partial(
-        write_label_scaling,
-        labels=finished_run.folder / "labels",
-        evaluation=evaluation,
-        scale=scale,
-        method="bootstrap",
-        resamples=20,
-        seed=0,
-    )
+    return partial(write_label_scaling, labels=finished_run.folder / "labels", evaluation=evaluation)
 
 
 def labels_of(folder: Path) -> pl.DataFrame:
