@@ -22,6 +22,7 @@ from common import (
     Row,
     Target,
     chosen_rows,
+    each_apart,
     new_row,
     parser_of,
     peak_gib,
@@ -58,17 +59,19 @@ COLUMNS = ("largest_difference", "with_a_fresh_head", "peak_gib")
 
 
 def main() -> None:
-    """Train, save, reload and compare the chosen rows."""
+    """Train, save, reload and compare the chosen rows; each model in a process of its own."""
     started = time.monotonic()
     arguments = parser_of(__doc__).parse_args()
     names = chosen_rows([f"{model}/{form}" for model, forms in FORMS.items() for form in forms], arguments.rows)
-    document: dict[str, Any] = {}
-    for model in dict.fromkeys(name.partition("/")[0] for name in names):
-        forms = [name.partition("/")[2] for name in names if name.startswith(f"{model}/")]
-        rows = round_trip(model, forms, steps=2 if arguments.quick else STEPS)
-        folder = results_folder(arguments)
-        document = write_results("head_round_trip", rows, targets, seeds=[0], started=started, folder=folder)
-        print_table(document["rows"], COLUMNS)
+    groups = [[name for name in names if name.startswith(f"{model}/")] for model in FORMS]
+    groups = [group for group in groups if group]
+    if each_apart(groups, arguments):
+        return
+    model = names[0].partition("/")[0]
+    rows = round_trip(model, [name.partition("/")[2] for name in names], steps=2 if arguments.quick else STEPS)
+    folder = results_folder(arguments)
+    document = write_results("head_round_trip", rows, targets, seeds=[0], started=started, folder=folder)
+    print_table(document["rows"], COLUMNS)
     print_targets(document)
 
 
