@@ -52,6 +52,18 @@ def test_a_benchmark_without_results_has_no_section(tmp_path: Path) -> None:
     assert [line for line in page.splitlines() if line.startswith("## ")] == [f"## {TITLES['teacher_losses']}"]
 
 
+def test_a_benchmark_without_a_form_of_its_own_has_the_columns_that_it_prints(tmp_path: Path) -> None:
+    figures = {"accuracy": 0.5, "intervals": {"accuracy": [0.45, 0.55]}, "labels": 24_000}
+    write(tmp_path, "label_scaling", {"1x/0": figures})
+    write(tmp_path, "metrics_speed", {"one": {"n_pairs": 1_000_000, "values_s": 12.3456, "slowest": "map"}})
+    page = results_page.page(tmp_path)
+    assert "## Label scaling\n\nStudent quality by how many pairs" in page
+    assert "| 1x/0 | - | 24,000 | .500 <sub>.450-.550</sub> | - |" in page
+    assert "| one | 1,000,000 | 12.35 | - | - | - | map |" in page
+    assert page.count("Targets met: 1 of 3.") == 2
+    assert page.count("A Processor; 2026-03-04; commit abc") == 2
+
+
 def test_models_have_their_figures_and_the_search_on_dev_a_table_of_its_own(tmp_path: Path) -> None:
     write(
         tmp_path,
