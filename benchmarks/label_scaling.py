@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,16 +27,8 @@ from numpy.typing import NDArray
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot, manifest_of
 from pertinent.bundle.scorer import open_bundle
@@ -47,6 +38,7 @@ from pertinent.labelling.label import label_pairs
 from pertinent.pipeline.stage import run_stage
 from pertinent.progress import progress
 from pertinent.student.config import StudentConfig
+from pertinent.student.shards import human_rows
 from pertinent.student.train import train_student
 from pertinent.teacher.saving import load_teacher
 from pertinent.types import StageResult
@@ -81,17 +73,9 @@ COLUMNS = (
 
 def main() -> None:
     """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("label_scaling", [row], targets, seeds=SEEDS, started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    measure_rows(
+        "label_scaling", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=SEEDS
+    )
 
 
 @dataclass(frozen=True)
@@ -128,11 +112,10 @@ class Bench:
         return {**self._measured(self._scored(self.pool.teacher())), "human_judgments": self._n_judged}
 
     def _on_people(self, seed: int) -> dict[str, Any]:
-        judged = self._judged_pairs()
-        names = self.homedepot.dataset.scale.probability_columns
-        one_hot = [(pl.col("grade") == k).cast(pl.Float32).alias(name) for k, name in enumerate(names)]
-        table = judged.select("query", "item_id", *one_hot)
-        return {**self._student("people", table, seed), "human_judgments": judged.height}
+        dataset = self.homedepot.dataset
+        judgments = dataset.judgments.head(200) if self.quick else dataset.judgments
+        table = human_rows(judgments, dataset.scale.probability_columns, 1.0)
+        return {**self._student("people", table, seed), "human_judgments": table.height}
 
     def _on_labels(self, times: int, seed: int) -> dict[str, Any]:
         n_pairs = times * (UNIT // 8_000 if self.quick else UNIT)
@@ -221,11 +204,6 @@ class Bench:
 
     def _measured(self, probs: NDArray[np.float32]) -> dict[str, Any]:
         return self.homedepot.figures(probs=probs.astype(np.float32))
-
-    def _judged_pairs(self) -> pl.DataFrame:
-        """query, item_id, grade of the judged training pairs."""
-        judged = self.homedepot.dataset.judgments.filter(pl.col("split") == "train").select("query", "item_id", "grade")
-        return judged.head(200) if self.quick else judged
 
     @property
     def _n_judged(self) -> int:
