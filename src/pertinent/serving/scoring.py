@@ -56,13 +56,11 @@ def relevance_of(probs: NDArray[np.float32]) -> NDArray[np.float64]:
 class Candidates:
     """C candidates as the store has them.
 
-    rows: (C,) int64 into the bundle's own files, -1 for none. own: (C,) int64 into ``items``, which came from elsewhere,
-    -1 for none.
+    own: (C,) int64 into ``items``, which came from elsewhere than the bundle's own files, -1 for none.
     """
 
     scorer: Scorer
     found: Found
-    rows: NDArray[np.int64]
     own: NDArray[np.int64]
     items: ItemRows | None
     store_s: float = 0.0
@@ -82,23 +80,23 @@ class Candidates:
             records = list(found.records.values())
             items, whole = read_records(records, scorer.encoder.dimensions, scorer.sides)
             own[np.fromiter(found.records, dtype=np.int64)[whole]] = np.arange(whole.size)
-        return cls(loaded.scorer, found, found.rows, own, items, time.perf_counter() - began)
+        return cls(loaded.scorer, found, own, items, time.perf_counter() - began)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(C,): whether there is an item."""
-        return (self.rows >= 0) | (self.own >= 0)
+        return (self.found.rows >= 0) | (self.own >= 0)
 
     def inputs(self, query: str, places: NDArray[np.int64]) -> Inputs:
         """`Scorer.inputs` of the candidates at these places, all of them known."""
         own = self.own[places]
         if self.items is None or (own < 0).all():
-            return self.scorer.inputs(query, self.rows[places])
+            return self.scorer.inputs(query, self.found.rows[places])
         if (own >= 0).all():
             whole = own.size == len(self.items) and (own == np.arange(own.size)).all()
             return self.scorer.inputs_of(query, self.items if whole else self.items.take(own))
         ours, theirs = np.flatnonzero(own < 0), np.flatnonzero(own >= 0)
-        parts = self.scorer.inputs(query, self.rows[places[ours]])
+        parts = self.scorer.inputs(query, self.found.rows[places[ours]])
         others = self.scorer.inputs_of(query, self.items.take(own[theirs]))
         back = np.argsort(np.concatenate([ours, theirs]))
         vectors, features = (np.concatenate([parts[k], others[k]])[back] for k in (1, 2))
