@@ -71,10 +71,11 @@ def auroc_of(graph: Path, encoder: Any, source: Path, prepared: Prepared) -> flo
 
 def test_the_cosine_learns_the_grades(source: Path, prepared: Prepared, tmp_path: Path) -> None:
     before = auroc_of(tmp_path / "before", load_encoder(source), source, prepared)
-    trained = train_tower(TOWER, load_encoder(source), source, prepared, tmp_path, **HOW)
+    longer = TOWER.model_copy(update={"epochs": 12, "batch_size": 8, "learning_rate": 1e-3})  # so that any seed does
+    trained = train_tower(longer, load_encoder(source), source, prepared, tmp_path, **HOW)
     after = auroc_of(tmp_path / "after", trained, source, prepared)
-    assert after > before + 0.05
-    assert after > 0.75
+    assert after > before + 0.15
+    assert after > 0.9
 
 
 def test_a_killed_tower_goes_on_to_the_same_weights(
