@@ -256,7 +256,7 @@ def measure_rows(
     arguments = (parser or parser_of(description)).parse_args()
     makers = rows_of(arguments.quick)
     names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
+    if each_apart([[name] for name in names], arguments):
         return
     row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
     document = write_results(benchmark, [row], targets, seeds=seeds, started=started, folder=results_folder(arguments))
@@ -278,16 +278,16 @@ def runs_in_turn(names: Sequence[str], rounds: int, *, quick: bool) -> dict[str,
     return found
 
 
-def each_row_apart(names: Sequence[str], arguments: argparse.Namespace) -> bool:
-    """Redo each of several rows in a process of its own, so that its peak memory is its own; False for a single row.
+def each_apart(groups: Sequence[Sequence[str]], arguments: argparse.Namespace) -> bool:
+    """Measure each of several groups of rows in a process of its own, so that its peak memory is its own; False for one.
 
-    The process is this script with ``--rows NAME``: where this returns False, the caller measures that one row itself.
+    The process is this script with ``--rows NAME...``: where this returns False, the caller measures the group itself.
     """
-    if len(names) < 2:
+    if len(groups) < 2:
         return False
     flags = [*(["--quick"] if arguments.quick else []), *(["--out", str(arguments.out)] if arguments.out else [])]
-    for name in names:
-        print(run_child([sys.executable, sys.argv[0], "--rows", name, *flags]).stdout, end="", flush=True)
+    for names in groups:
+        print(run_child([sys.executable, sys.argv[0], "--rows", *names, *flags]).stdout, end="", flush=True)
     return True
 
 

@@ -38,6 +38,7 @@ from pertinent.labelling.label import label_pairs
 from pertinent.pipeline.stage import run_stage
 from pertinent.progress import progress
 from pertinent.student.config import StudentConfig
+from pertinent.student.shards import human_rows
 from pertinent.student.train import train_student
 from pertinent.teacher.saving import load_teacher
 from pertinent.types import StageResult
@@ -111,11 +112,10 @@ class Bench:
         return {**self._measured(self._scored(self.pool.teacher())), "human_judgments": self._n_judged}
 
     def _on_people(self, seed: int) -> dict[str, Any]:
-        judged = self._judged_pairs()
-        names = self.homedepot.dataset.scale.probability_columns
-        one_hot = [(pl.col("grade") == k).cast(pl.Float32).alias(name) for k, name in enumerate(names)]
-        table = judged.select("query", "item_id", *one_hot)
-        return {**self._student("people", table, seed), "human_judgments": judged.height}
+        dataset = self.homedepot.dataset
+        judgments = dataset.judgments.head(200) if self.quick else dataset.judgments
+        table = human_rows(judgments, dataset.scale.probability_columns, 1.0)
+        return {**self._student("people", table, seed), "human_judgments": table.height}
 
     def _on_labels(self, times: int, seed: int) -> dict[str, Any]:
         n_pairs = times * (UNIT // 8_000 if self.quick else UNIT)
@@ -204,11 +204,6 @@ class Bench:
 
     def _measured(self, probs: NDArray[np.float32]) -> dict[str, Any]:
         return self.homedepot.figures(probs=probs.astype(np.float32))
-
-    def _judged_pairs(self) -> pl.DataFrame:
-        """query, item_id, grade of the judged training pairs."""
-        judged = self.homedepot.dataset.judgments.filter(pl.col("split") == "train").select("query", "item_id", "grade")
-        return judged.head(200) if self.quick else judged
 
     @property
     def _n_judged(self) -> int:

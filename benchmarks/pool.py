@@ -12,7 +12,6 @@ of ``teacher_models.py --rows 'best/*'``, whose members must be trained. All par
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from numpy.typing import NDArray
 from common import run_main
 from homedepot import HomeDepot, manifest_of
 from pertinent.errors import DataError
-from pertinent.files import cache_folder, read_parquet, write_parquet
+from pertinent.features.encoder import STATIC_FILES
+from pertinent.files import cache_folder, link_or_copy, read_parquet, write_parquet
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
 from pertinent.labelling.neighbours import neighbour_pairs
@@ -33,8 +33,7 @@ from pertinent.labelling.sample import PAIR_SCHEMA
 from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.teacher.backbones import Backbone, embedding_rule, resolve_backbone
 from pertinent.teacher.embed import embed
-from pertinent.teacher.saving import save_ensemble
-from pertinent.teacher.vocabulary import TOKEN_VECTORS
+from pertinent.teacher.saving import combine_teachers
 from pertinent.types import StageResult
 from teacher_models import BEST_MEMBERS, Bench
 
@@ -103,8 +102,9 @@ class Pool:
         """A labels folder of one shard, for a student: ``table`` beside the teacher's tokenizer and token vectors."""
         out.mkdir(parents=True, exist_ok=True)
         write_parquet(out / "shard-00000.parquet", table)
-        for name in ("tokenizer.json", TOKEN_VECTORS):
-            _link(self.teacher() / name, out / name)
+        for name in STATIC_FILES:
+            (out / name).unlink(missing_ok=True)
+            link_or_copy(str(self.teacher() / name), str(out / name))
         return out
 
     def teacher(self) -> Path:
@@ -116,13 +116,7 @@ class Pool:
         folder = members[0].with_name("quick-best" if self.quick else "best")
 
         def work(out: Path) -> StageResult:
-            names = [f"member-{k}" for k in range(len(members))]
-            for name, member in zip(names, members, strict=True):
-                _link(member, out / name)
-            save_ensemble(names, out)
-            for file in ("tokenizer.json", TOKEN_VECTORS):
-                _link(members[0] / file, out / file)
-            return StageResult({"members": len(members)})
+            return StageResult({"members": len(members), "teacher": combine_teachers(members, out)})
 
         keys = {member.name: manifest_of(member)["key"] for member in members}
         run_stage("best teacher", folder, config={}, seed=SEED, inputs=keys, work=work)
@@ -179,7 +173,7 @@ class Pool:
             ).unique("item_id", maintain_order=True)
         queries = judged.select("query", "language").unique("query").sort("query")
         known, parts = judged.select("query", "item_id"), []
-        encoder: Any = _Embedder(backbone, frozenset(items["text"]))
+        encoder: Any = _Embedder(backbone)  # an Encoder but for its dimensions, which nobody asks for
         for source, n in (("bm25", n_pairs - n_pairs // 2), ("embedding", n_pairs // 2)):
             found = neighbour_pairs(source, queries, items, known, n, depth=DEPTH, seed=SEED, encoder=encoder)
             known = pl.concat([known, found.select("query", "item_id")])
@@ -193,20 +187,17 @@ class _Embedder:
     """A sentence encoder in the place of static vectors; it has one prefix for item texts and one for queries."""
 
     backbone: Backbone
-    item_texts: frozenset[str]
+
+    def encode_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """(N, d) float32 of length 1 each."""
+        return self._embedded(embedding_rule(self.backbone).query_prefix, queries)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, d) float32 of length 1 each."""
-        rule = embedding_rule(self.backbone)
-        prefixed = [(rule.text_prefix if text in self.item_texts else rule.query_prefix) + text for text in texts]
-        return embed(self.backbone, prefixed, _EMBEDDED_TOKENS)
+        """The same of item texts."""
+        return self._embedded(embedding_rule(self.backbone).text_prefix, texts)
 
-
-def _link(target: Path, link: Path) -> None:
-    """A relative symbolic link; the cache may be moved as a whole."""
-    link.unlink(missing_ok=True)
-    # A stage's folder is renamed within its parent, which a path relative to it survives.
-    link.symlink_to(os.path.relpath(target, link.parent))
+    def _embedded(self, prefix: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        return embed(self.backbone, [prefix + text for text in texts], _EMBEDDED_TOKENS)
 
 
 def main() -> None:

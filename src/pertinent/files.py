@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system has no links; for ``shutil.copytree``."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -86,3 +94,17 @@ def cache_folder() -> Path:
     if told := os.environ.get("PERTINENT_CACHE"):
         return Path(told).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pertinent"
+
+
+def settings_folder(parent: Path, settings: Mapping[str, Any]) -> Path:
+    """The folder below ``parent`` of all that was made with ``settings``, which lie in it as settings.json.
+
+    Made if absent. Raises DataError where it cannot be written.
+    """
+    folder = parent / sha256_of_json(settings)[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "settings.json", settings)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {reason_of(error)}") from None
+    return folder

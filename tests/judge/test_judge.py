@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pertinent.config import parse_config
 from pertinent.errors import ConfigError, RowsError, StoppedError
 from pertinent.judge import Judge, JudgeConfig
 from pertinent.types import Scale
+from pertinent.web.chat import ChatClient
 
 SCALE = Scale(("bad", "fair", "good"))
 QUERIES = [f"query {k}" for k in range(10)]
@@ -50,6 +52,21 @@ def test_log_probabilities_become_soft_labels_in_order(server: Server, tmp_path:
     }  # fmt: skip
 
 
+def test_more_calls_than_a_batch_has_pairs_run_at_a_time(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def each(self: ChatClient, call: Any, of: Sequence[Any]) -> list[Any]:
+        sizes.append(len(of))
+        return [np.zeros(3, dtype=np.float32)] * len(of)
+
+    monkeypatch.setattr(ChatClient, "each", each)
+    names = [str(k) for k in range(1000)]
+    judge(server, tmp_path, endpoint={"concurrency": 100}).score(names, names)
+    assert sizes == [400, 400, 200]
+
+
 def test_an_answer_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     server.answer = certain
     judge(server, tmp_path).score(QUERIES[:6], TEXTS[:6])
@@ -57,6 +74,9 @@ def test_an_answer_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     assert again.score(QUERIES, TEXTS) == pytest.approx(expected(), abs=1e-6)
     assert len(server.asked) == 10
     assert again.counts["answers_known"] == 6
+    known = judge(server, tmp_path)
+    known.score(QUERIES, TEXTS)
+    assert known.counts["logprobs"] is None
     # Of another text, guideline, model or seed it is another answer.
     again.score(QUERIES[:1], ["title: other"])
     others = [
@@ -137,6 +157,15 @@ def test_a_server_that_hangs_costs_the_time_limit(server: Server, tmp_path: Path
     assert made.counts["input_tokens"] > 2 * 100
 
 
+@pytest.mark.parametrize(("status", "is_billed"), [(504, True), (502, True), (503, False), (429, False)])
+def test_a_gateway_that_gave_up_may_be_billed_for(server: Server, tmp_path: Path, status: int, is_billed: bool) -> None:
+    server.answer = certain
+    server.faults["POST"] = [status]
+    made = judge(server, tmp_path, usd_per_1k_input=1.0)
+    made.score(QUERIES[:1], TEXTS[:1])
+    assert (made.counts["input_tokens"] > 100) == is_billed
+
+
 def test_what_is_no_grade_is_asked_once_more_then_set_aside(server: Server, tmp_path: Path) -> None:
     stubborn = {QUERIES[1]: 9, QUERIES[2]: 1}  # answers that are none
 
@@ -168,6 +197,21 @@ def test_an_endpoint_that_is_down_stops_the_work(server: Server, tmp_path: Path)
     server.faults["POST"] = [503] * 99
     with pytest.raises(StoppedError, match="none of 10 calls got through"):
         judge(server, tmp_path).score(QUERIES, TEXTS)
+
+
+def test_answers_from_before_do_not_hide_that_the_endpoint_is_down(server: Server, tmp_path: Path) -> None:
+    server.answer = certain
+    judge(server, tmp_path).score(QUERIES[:2], TEXTS[:2])
+    server.faults["POST"] = [503] * 99
+    with pytest.raises(StoppedError, match="none of 8 calls got through"):
+        judge(server, tmp_path).score(QUERIES, TEXTS)
+
+
+def test_items_of_one_text_are_asked_for_once(server: Server, tmp_path: Path) -> None:
+    server.answer = certain
+    found = judge(server, tmp_path).score(QUERIES[:1] * 5, TEXTS[:1] * 5)
+    assert found == pytest.approx(expected(QUERIES[:1] * 5, TEXTS[:1] * 5), abs=1e-6)
+    assert len(server.asked) == 1
 
 
 def test_a_refused_key_stops_the_work(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

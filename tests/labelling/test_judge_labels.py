@@ -15,7 +15,7 @@ import pytest
 import judge_child
 from faulty_server import Server
 from judge_answers import certain, completion, grade_number, pair_of
-from pertinent.errors import ConfigError, StoppedError
+from pertinent.errors import ConfigError, DataError, StoppedError
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
 from pertinent.pipeline.field_stages import key_settings
@@ -95,6 +95,23 @@ def test_the_spend_limit_ends_the_stage_and_a_higher_one_continues_it(
     require_what_was_answered(labels_of(out), stages["text"])
     assert len(server.asked) == result.counts["pairs"]  # none was asked for twice
     assert result.counts["judge"]["usd"] == pytest.approx(0.01 * len(server.asked))
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line_and_no_pair_is_set_aside(
+    server: Server, stages: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def answer(body: dict[str, Any]) -> Any:
+        if len(server.asked) == 20:
+            (out / "spend.jsonl").unlink()
+            (out / "spend.jsonl").mkdir()
+        return certain(body)
+
+    server.answer = answer
+    with pytest.raises(DataError, match=r"spend.jsonl: cannot be written: Is a directory$"):
+        labelled(config_of(server, tmp_path, max_failed=1.0), stages, teacher, out)
+    assert not list(out.glob("failed-*"))
 
 
 def test_only_what_decides_an_answer_redoes_the_stage(server: Server, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pertinent.errors import ConfigError, ModelError
 from pertinent.labelling.config import LabelsConfig, RayConfig
 from pertinent.labelling.label import label_pairs
 from pertinent.labelling.plan import KEPT, PLAN, Plan, write_plan
-from pertinent.labelling.ray_engine import RayEngine, ray_cluster
+from pertinent.labelling.ray_engine import Cluster, RayEngine, ray_cluster
 from pertinent.labelling.units import label_units
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'pertinent[ray]'")
@@ -61,7 +62,11 @@ def numbers_of(out: Path) -> list[int]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "tolerance"), [("teacher", 1e-5), ("half_teacher", 1e-2)])
+def test_the_labels_are_those_of_one_process(
+    stages: dict[str, Path], request: pytest.FixtureRequest, tmp_path: Path, name: str, tolerance: float
+) -> None:
+    teacher = request.getfixturevalue(name)
     tables, results = {}, {}
     for engine in ("local", "ray"):
         (tmp_path / engine).mkdir()
@@ -72,7 +77,7 @@ def test_the_labels_are_those_of_one_process(stages: dict[str, Path], teacher: P
     assert len(tables["ray"]) == len(tables["local"]) > 4
     for here, there in zip(tables["local"], tables["ray"], strict=True):
         assert there.drop(names).equals(here.drop(names))
-        assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= 1e-5
+        assert np.abs(there.select(names).to_numpy() - here.select(names).to_numpy()).max() <= tolerance
     assert results["ray"].counts == results["local"].counts
 
 
@@ -178,3 +183,74 @@ def test_a_cluster_without_room_for_a_worker_is_a_config_error(tmp_path: Path, p
     engine = RayEngine(partial(label_numbers.Numbers, pids), RayConfig(cpus=64))
     with pytest.raises(ConfigError, match="expected room for a worker of 64 cores and 0 GPUs, found 2 cores"):
         run(range(8), tmp_path, engine)
+
+
+class Ref:
+    """What a fake worker will answer. turn: those of a lower one are done first."""
+
+    def __init__(self, turn: int, work: Callable[[], Any]) -> None:
+        self.turn, self.work = turn, work
+
+
+class FakeActor:
+    """A worker that labels rows by 0.5, or, if ``doomed``, opens and dies over its first piece."""
+
+    def __init__(self, doomed: bool) -> None:
+        self.doomed = doomed
+        self.open = self.label = self
+
+    def remote(self, *arguments: Any) -> Ref:
+        if not arguments:
+            return Ref(0 if self.doomed else 2, lambda: None)
+        return Ref(1 if self.doomed else 3, partial(self._labelled, len(arguments[0])))
+
+    def _labelled(self, n: int) -> tuple[Any, list[None]]:
+        if self.doomed:
+            raise FakeRay.exceptions.RayError("the node is gone")
+        return np.full((n, 2), 0.5, dtype=np.float32), [None] * n
+
+
+class FakeRay:
+    """As much of Ray as the engine uses, without processes."""
+
+    class exceptions:  # noqa: N801
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+    @staticmethod
+    def wait(refs: list[Ref], num_returns: int) -> tuple[list[Ref], list[Ref]]:
+        return [min(refs, key=lambda ref: ref.turn)], []
+
+    @staticmethod
+    def get(ref: Ref) -> Any:
+        return ref.work()
+
+    @staticmethod
+    def kill(actor: FakeActor) -> None:
+        pass
+
+
+def run_faked(monkeypatch: pytest.MonkeyPatch, out: Path, n_rows: int, n_workers: int, n_doomed: float) -> pl.DataFrame:
+    started: list[FakeActor] = []
+
+    def start(open_labeller: Any) -> FakeActor:
+        started.append(FakeActor(doomed=len(started) < n_doomed))
+        return started[-1]
+
+    fake = nullcontext(Cluster(FakeRay, n_workers, start))
+    monkeypatch.setattr("pertinent.labelling.ray_engine.ray_cluster", lambda config: fake)
+    return run(range(n_rows), out, RayEngine(_no_teacher, WORKERS), max_failed=1.0)
+
+
+def test_a_node_may_take_many_workers_with_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = run_faked(monkeypatch, tmp_path, n_rows=8 * 200, n_workers=60, n_doomed=60)
+    assert failed.height == 0
+    assert pl.read_parquet(tmp_path / "shard-*.parquet").height == 8 * 200
+
+
+def test_workers_that_open_and_always_die_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="workers that live, found 101 die one after the other: RayError: the node"):
+        run_faked(monkeypatch, tmp_path, n_rows=8 * 20, n_workers=2, n_doomed=float("inf"))

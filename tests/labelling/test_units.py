@@ -191,6 +191,10 @@ def test_the_cache_gives_what_the_same_teacher_said_of_the_same_text(
         first.with_columns(pl.lit("other").alias(column)).write_parquet(other / "cache" / "shard-0.parquet")
         cached = CONFIG.model_copy(update={"cache": (other / "cache",)})
         assert label_pairs(cached, stages["data"], stages["text"], teacher, other, seed=1).counts["cached"] == 0
+    (tmp_path / "text_hash" / "cache" / "shard-1.parquet").write_bytes(b"PAR1")
+    (tmp_path / "fourth").mkdir()
+    with pytest.raises(DataError, match=r"shard-1.parquet: not a readable Parquet file"):
+        label_pairs(cached, stages["data"], stages["text"], teacher, tmp_path / "fourth", seed=1)
 
 
 def test_pairs_of_a_sample_are_labelled_and_held_out_queries_refused(

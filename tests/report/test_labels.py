@@ -209,6 +209,9 @@ def test_what_is_no_folder_of_labels_is_one_line(run: Path, tmp_path: Path) -> N
     pl.DataFrame({"query": ["a"]}).write_parquet(run / "labels" / "shard-00002.parquet")
     with pytest.raises(DataError, match=r"shard-00002.parquet: expected a column item_id, found none"):
         write_label_report(run)
+    (run / "labels" / "shard-00002.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"shard-00002.parquet: not a readable Parquet file"):
+        write_label_report(run)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

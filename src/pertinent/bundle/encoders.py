@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 
 from pertinent.bundle.arrays import read_array
 from pertinent.errors import ModelError
-from pertinent.features.encoder import Encoder, StaticEncoder
+from pertinent.features.encoder import TOKEN_VECTORS, Encoder, StaticEncoder
 from pertinent.features.sentence import ABOUT, GRAPH, TOKENIZER, SentenceEncoder, SentenceGraph
 
 STATIC, SENTENCE = "static", "sentence"
-_VECTORS, _FOLDER, _PROJECTION = "token_vectors.npy", "encoder", "projection.npy"
+_FOLDER, _PROJECTION = "encoder", "projection.npy"
 # The files of each kind, beside the tokenizer.json that every bundle has.
 ENCODER_FILES = {
-    STATIC: (_VECTORS,),
+    STATIC: (TOKEN_VECTORS,),
     SENTENCE: tuple(f"{_FOLDER}/{name}" for name in (GRAPH, ABOUT, TOKENIZER, _PROJECTION)),
 }
 
@@ -25,7 +25,7 @@ ENCODER_FILES = {
 def write_encoder(folder: Path, encoder: Encoder) -> str:
     """Write the encoder's files; returns its kind."""
     if isinstance(encoder, StaticEncoder):
-        np.save(folder / _VECTORS, encoder.vectors, allow_pickle=False)
+        np.save(folder / TOKEN_VECTORS, encoder.vectors, allow_pickle=False)
         return STATIC
     assert isinstance(encoder, SentenceEncoder)
     (folder / _FOLDER).mkdir(exist_ok=True)
@@ -38,7 +38,7 @@ def write_encoder(folder: Path, encoder: Encoder) -> str:
 def read_encoder(folder: Path, kind: str) -> Encoder:
     """Open the encoder of a bundle. Raises ModelError for a damaged graph."""
     if kind == STATIC:
-        return StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), read_array(folder / _VECTORS))
+        return StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), read_array(folder / TOKEN_VECTORS))
     projection = read_array(folder / _FOLDER / _PROJECTION)
     return SentenceEncoder(SentenceGraph.open(folder / _FOLDER), np.ascontiguousarray(projection))
 

@@ -37,7 +37,7 @@ from pertinent.data.sieve import reasons_of
 from pertinent.data.source import QUARANTINE_SCHEMA
 from pertinent.data.units import is_whole, unit_files
 from pertinent.errors import DataError
-from pertinent.files import cache_folder, read_parquet, sha256_of_file, sha256_of_json, write_parquet
+from pertinent.files import cache_folder, read_parquet, settings_folder, sha256_of_file, sha256_of_json, write_parquet
 from pertinent.progress import progress, say
 from pertinent.types import StageResult
 from pertinent.web.request import Limits, WebError, with_retries
@@ -126,8 +126,7 @@ def _captioner(config: CaptionsConfig, seed: int, stop: threading.Event) -> Capt
 def _cache(config: CaptionsConfig, captioner: Captioner) -> CaptionCache:
     images = config.images.model_dump(include={"max_pixels", "max_side", "animated"})  # they decide what is shown
     settings = {**captioner.settings, "images": images}
-    folder = config.cache or cache_folder() / "captions"
-    return CaptionCache(folder / sha256_of_json(settings)[:16], settings)
+    return CaptionCache(settings_folder(config.cache or cache_folder() / "captions", settings))
 
 
 class _Loader:

@@ -12,27 +12,22 @@ from pathlib import Path
 import polars as pl
 
 from pertinent.errors import DataError
-from pertinent.files import read_parquet, reason_of, sha256_of_json, write_json, write_parquet
+from pertinent.files import read_parquet, reason_of, sha256_of_json, write_parquet
 from pertinent.progress import say
 
 _SCHEMA = {"image_sha256": pl.String, "text": pl.String}
 
 
 class CaptionCache:
-    """The captions of one captioner. folder: made if absent. settings: the captioner's, written beside the shards.
+    """The captions of one captioner. folder: of the captioner's settings.
 
     A shard that cannot be read (a disk that filled up, a power cut) is told and passed over: its captions are made
-    again. Raises DataError where the folder cannot be written.
+    again.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._texts: dict[str, str] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "settings.json", dict(settings))
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be written: {reason_of(error)}") from None
         for shard in sorted(folder.glob("*.parquet")):
             try:
                 self._texts.update(read_parquet(shard, list(_SCHEMA)).iter_rows())

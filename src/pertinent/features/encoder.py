@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 
 from pertinent.features.ragged import Ragged
 
+TOKEN_VECTORS = "token_vectors.npy"
+STATIC_FILES = ("tokenizer.json", TOKEN_VECTORS)  # what a StaticEncoder is made of, in a teacher's and a labels folder
 MAX_TOKENS = 96  # of a query or an item text
 _BLOCK_ROWS = 8192  # texts tokenised, and texts whose token vectors are gathered, at a time
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.errors import RowsError, StoppedError
-from pertinent.files import cache_folder, sha256_of_json
+from pertinent.files import cache_folder, settings_folder, sha256_of_json
 from pertinent.judge.answers import AnswerError, grade_of, grade_probs, usage_of
 from pertinent.judge.config import JudgeConfig
 from pertinent.judge.ledger import Ledger
@@ -24,16 +24,17 @@ from pertinent.web.chat import ChatClient, first_choice, text_of
 from pertinent.web.request import WebError
 
 SPEND_FILE = "spend.jsonl"
-_BATCH = 64  # pairs after which is looked whether the endpoint answers at all
+_BATCH = 64  # pairs, or more where more calls run at a time, after which is looked whether the endpoint answers at all
 _MIN_TO_JUDGE = 8
 _TOKENS_A_MESSAGE = 16  # role and separators of a chat template: more than any known one needs
+_TIMED_OUT = (408, 502, 504, 524)  # of a gateway that gave up: the server behind it may have done the work
 _REFUSED = (400, 422)  # what a server says to a field that it does not know, such as logprobs
 
 Probs = NDArray[np.float32]
 
 
 class Judge:
-    """A Labeller (`labelling.units`) behind an endpoint. teacher_id: the model and a hash of all that decides an answer."""
+    """A Labeller (`labelling.engine`) behind an endpoint. teacher_id: the model and a hash of all that decides an answer."""
 
     def __init__(self, config: JudgeConfig, scale: Scale, out: Path, *, seed: int) -> None:
         """out: the folder of labels, where spend.jsonl keeps what was spent on them, over every start.
@@ -48,16 +49,18 @@ class Judge:
         self._ledger = Ledger(out / SPEND_FILE, config)
         settings = self._settings()
         self.teacher_id = f"{config.endpoint.model}@{sha256_of_json(settings)[:12]}"
-        folder = config.cache or cache_folder() / "judge"
-        self._store = AnswerStore(folder / sha256_of_json(settings)[:16], settings)
+        self._store = AnswerStore(settings_folder(config.cache or cache_folder() / "judge", settings))
         # Whether the server gives log-probabilities: not known before its first answer.
         self._has_logprobs: bool | None = False if config.method == "samples" else None
         self._n_known = 0
 
     @property
     def counts(self) -> dict[str, Any]:
-        """calls, input_tokens, output_tokens and usd of every start; answers_known: taken from the cache in this one."""
-        return {**self._ledger.counts, "answers_known": self._n_known, "logprobs": bool(self._has_logprobs)}
+        """calls, input_tokens, output_tokens and usd of every start; answers_known: taken from the cache in this one.
+
+        logprobs: whether the server gives them; None where this start asked it nothing.
+        """
+        return {**self._ledger.counts, "answers_known": self._n_known, "logprobs": self._has_logprobs}
 
     def score(self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None) -> Probs:
         """(N, n) float32 probabilities of the grades, lowest first.
@@ -66,11 +69,18 @@ class Judge:
         call of many got through or gave a grade; ConfigError for a refused key or an unknown model.
         """
         answers: list[Probs | Exception] = []
-        for start in range(0, len(queries), _BATCH):
-            pairs = list(zip(queries[start : start + _BATCH], texts[start : start + _BATCH], strict=True))
-            found = self._client.each(self._known_or_asked, pairs)
+        size = max(_BATCH, 4 * self._config.endpoint.concurrency)
+        for start in range(0, len(queries), size):
+            pairs = list(zip(queries[start : start + size], texts[start : start + size], strict=True))
+            answer_of: dict[tuple[str, str], Probs | Exception] = {
+                pair: kept for pair in pairs if (kept := self._store.get(*pair)) is not None
+            }
+            unknown = [pair for pair in dict.fromkeys(pairs) if pair not in answer_of]
+            found = self._client.each(self._kept, unknown)
             self._require_sense(found)
-            answers += found
+            self._n_known += len(pairs) - len(unknown)
+            answer_of.update(zip(unknown, found, strict=True))
+            answers += [answer_of[pair] for pair in pairs]
             if progress is not None:
                 progress.advance(len(pairs), note=f"${self._ledger.usd:.2f}" if self._ledger.usd else "")
         n_grades = len(self._prompt.symbols)
@@ -95,11 +105,8 @@ class Judge:
         if len(senseless) == len(answers) >= _MIN_TO_JUDGE:
             raise StoppedError(f"judge: none of {len(answers)} answers was a grade; the first: {senseless[0]}")
 
-    def _known_or_asked(self, pair: tuple[str, str]) -> Probs | Exception:
-        known = self._store.get(*pair)
-        if known is not None:
-            self._n_known += 1
-            return known
+    def _kept(self, pair: tuple[str, str]) -> Probs | Exception:
+        """A pair's answer, which the store has from then on, or why there is none."""
         try:
             probs = self._asked(self._prompt.messages(*pair))
         except (WebError, AnswerError) as error:
@@ -129,36 +136,30 @@ class Judge:
 
     def _by_logprobs(self, messages: list[dict[str, str]]) -> Probs | None:
         asked = {"logprobs": True, "top_logprobs": self._config.top_logprobs}
-        for attempt in (0, 1):
-            temperature = self._config.temperature if attempt else 0  # at 0 it would say the same again
-            choice = self._call(messages, {**asked, "temperature": temperature, "seed": self._seed + attempt})
-            try:
-                grade_of(text_of(choice), self._prompt.symbols)
-            except AnswerError:
-                if attempt:
-                    raise
-                continue
-            return grade_probs(choice.get("logprobs"), self._prompt.symbols)
-        raise AssertionError("the second attempt returns or raises")
+        _, choice = self._graded(messages, asked, 0, (self._seed, self._seed + 1))
+        return grade_probs(choice.get("logprobs"), self._prompt.symbols)
 
     def _sampled(self, messages: list[dict[str, str]]) -> Probs:
         """Shares of the grades among the sampled answers."""
+        n = self._config.samples
+        temperature = self._config.temperature if n > 1 else 0
         counts = np.zeros(len(self._prompt.symbols), dtype=np.float32)
-        for sample in range(self._config.samples):
-            counts[self._one_sample(messages, sample)] += 1
+        for seed in range(self._seed, self._seed + n):
+            grade, _ = self._graded(messages, {}, temperature, (seed, seed + n))
+            counts[grade] += 1
         shares: Probs = counts / counts.sum()
         return shares
 
-    def _one_sample(self, messages: list[dict[str, str]], sample: int) -> int:
-        temperature = self._config.temperature if self._config.samples > 1 else 0
-        for seed in (self._seed + sample, self._seed + sample + self._config.samples):
-            choice = self._call(messages, {"temperature": temperature, "seed": seed})
-            try:
-                return grade_of(text_of(choice), self._prompt.symbols)
-            except AnswerError as error:
-                problem = error
-                temperature = self._config.temperature
-        raise problem
+    def _graded(
+        self, messages: list[dict[str, str]], fields: dict[str, Any], temperature: float, seeds: tuple[int, int]
+    ) -> tuple[int, dict[str, Any]]:
+        """The grade of an answer, and its choice. What is no grade is asked for once more, then raised as AnswerError."""
+        try:
+            choice = self._call(messages, {**fields, "temperature": temperature, "seed": seeds[0]})
+            return grade_of(text_of(choice), self._prompt.symbols), choice
+        except AnswerError:  # at temperature 0 it would say the same again
+            choice = self._call(messages, {**fields, "temperature": self._config.temperature, "seed": seeds[1]})
+            return grade_of(text_of(choice), self._prompt.symbols), choice
 
     def _call(self, messages: list[dict[str, str]], fields: dict[str, Any]) -> dict[str, Any]:
         """The first choice of an answer, within the rates and the spend limit, tried again where that may help."""
@@ -180,7 +181,7 @@ class Judge:
         try:
             answer = self._client.post(body)
         except WebError as error:
-            if error.status is not None:  # the server did not do the work, and so does not bill it
+            if error.status is not None and error.status not in _TIMED_OUT:  # the work was not done, and is not billed
                 self._ledger.settle(call, 0, 0)
                 self._pace.correct(-most)
             if error.retry_after_s is not None:

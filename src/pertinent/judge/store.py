@@ -6,30 +6,21 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pertinent.errors import DataError
-from pertinent.files import reason_of, write_json
 from pertinent.judge.ledger import add_line, read_lines
 
 
 class AnswerStore:
     """Soft labels of one judge by query and hash of the item's text. Several processes may write: each has its file."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """folder: made if absent; settings: the judge's, written beside. Raises DataError where it cannot be written."""
+    def __init__(self, folder: Path) -> None:
+        """folder: of the judge's settings. Raises DataError where it cannot be read."""
         self._probs: dict[tuple[str, str], NDArray[np.float32]] = {}
         self._lock = threading.Lock()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "settings.json", dict(settings))
-        except OSError as error:
-            raise DataError(f"{folder}: cannot be written: {reason_of(error)}") from None
         for file in sorted(folder.glob("answers-*.jsonl")):
             for line in read_lines(file):
                 self._probs[line["query"], line["text_hash"]] = np.array(line["probs"], dtype=np.float32)

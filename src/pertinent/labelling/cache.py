@@ -19,15 +19,16 @@ def cached_labels(folders: Sequence[Path], pairs: pl.DataFrame, names: Sequence[
     pairs: query, text_hash and more. A label of another teacher, text or scale is not taken; of several the first is.
     Raises DataError for a folder without shards, or a damaged one.
     """
-    found = []
+    found, wanted = [], pairs.select(_KEY).unique()
     for folder in folders:
         shards = sorted(folder.glob("shard-*.parquet"))
         if not shards:
             raise DataError(f"{folder}: expected label shards (shard-*.parquet), found none (labels.cache)")
         for shard in shards:
-            if set(names) <= set(pl.read_parquet_schema(shard)):
-                known = read_parquet(shard, [*_KEY, *names, "teacher"]).filter(pl.col("teacher") == teacher_id)
-                found.append(known.join(pairs.select(_KEY).unique(), on=_KEY, how="semi"))
+            labels = read_parquet(shard)
+            if set(names) <= set(labels.columns):
+                known = labels.select(*_KEY, *names, "teacher").filter(pl.col("teacher") == teacher_id)
+                found.append(known.join(wanted, on=_KEY, how="semi"))
     if not found:
         return pairs.head(0).with_columns(*[pl.lit(0.0, pl.Float32).alias(name) for name in names], teacher=pl.lit(""))
     labels = pl.concat(found).unique(_KEY, keep="first", maintain_order=True)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from pertinent.errors import ConfigError, ModelError, RowsError, StoppedError
+from pertinent.errors import ConfigError, DataError, ModelError, RowsError, StoppedError
 from pertinent.progress import Progress
 
 NOT_FINITE = "probabilities are not finite"
@@ -23,7 +23,8 @@ NOT_FINITE = "probabilities are not finite"
 class Labeller(Protocol):
     """What labels pairs: a teacher, or anything that scores as one.
 
-    score raises RowsError where some of the pairs have no label, and StoppedError or ConfigError where none would have.
+    score raises RowsError where some of the pairs have no label, and StoppedError, ConfigError or DataError (a full disk,
+    say) where none would have.
     """
 
     @property
@@ -141,7 +142,7 @@ def label_unit(
             probs = labeller.score_encoded(read.encoded, bar)
         else:
             probs = labeller.score(read.queries, read.texts, bar)
-    except (StoppedError, ConfigError):
+    except (StoppedError, ConfigError, DataError):
         raise
     except RowsError as error:
         budget.spend(sum(reason is not None for reason in error.reasons), str(error))

@@ -11,6 +11,7 @@ import numpy as np
 
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, DataError
+from pertinent.features.encoder import STATIC_FILES
 from pertinent.files import read_parquet
 from pertinent.judge.judge import Judge
 from pertinent.labelling.config import LabelsConfig
@@ -21,7 +22,6 @@ from pertinent.labelling.weights import weigh_labels
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
-_OF_THE_TEACHER = ("tokenizer.json", "token_vectors.npy")
 _CACHED = "shard-cached.parquet"
 
 
@@ -48,7 +48,7 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     plan = _planned(config, data, text, teacher_id, out, seed)
     engine = engine_of(config, teacher) if judge is None else LocalEngine(judge)
     failed = label_units(plan, engine, names, teacher_id, out, kept=KEPT, max_failed=config.max_failed)
-    for name in _OF_THE_TEACHER:
+    for name in STATIC_FILES:
         shutil.copyfile(teacher / name, out / name)
     cached = out / _CACHED
     n_cached = read_parquet(cached, ["query"]).height if cached.exists() else 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pertinent.errors import ConfigError
-from pertinent.features.encoder import StaticEncoder
+from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS, Encoder, StaticEncoder
 from pertinent.labelling.sample import bm25_ranked
 from pertinent.progress import progress
 
@@ -24,10 +24,10 @@ def load_vectors(folder: Path | None) -> StaticEncoder:
     """The static encoder of a folder with tokenizer.json and token_vectors.npy, as a teacher's is. Raises ConfigError."""
     if folder is None:
         raise ConfigError("shares.embedding: expected a folder with token vectors (--vectors: a teacher's), found none")
-    for name in ("tokenizer.json", "token_vectors.npy"):
+    for name in STATIC_FILES:
         if not (folder / name).is_file():
             raise ConfigError(f"{folder / name}: no such file (--vectors: expected a teacher's folder)")
-    vectors = np.load(folder / "token_vectors.npy").astype(np.float32)
+    vectors = np.load(folder / TOKEN_VECTORS).astype(np.float32)
     return StaticEncoder(Tokenizer.from_file(str(folder / "tokenizer.json")), vectors)
 
 
@@ -40,7 +40,7 @@ def neighbour_pairs(
     *,
     depth: int,
     seed: int,
-    encoder: StaticEncoder | None = None,
+    encoder: Encoder | None = None,
 ) -> pl.DataFrame:
     """n pairs (query, item_id, language) of ``source``, as even over the queries as can be; fewer where there are not.
 
@@ -75,7 +75,7 @@ def _ranked(
     items: pl.DataFrame,
     depth: int,
     rng: np.random.Generator,
-    encoder: StaticEncoder | None,
+    encoder: Encoder | None,
 ) -> Iterator[tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.bool_]]]:
     """Block by block: the queries, their candidates' rows (Q, depth), and which of these are candidates indeed."""
     blocks = [queries.slice(start, _QUERIES) for start in range(0, queries.height, _QUERIES)]
@@ -91,7 +91,7 @@ def _ranked(
         assert encoder is not None, "an embedding source needs its encoder"
         vectors = encoder.encode(items["text"].to_list())
         for block in blocks:
-            near = encoder.encode(block["query"].to_list()) @ vectors.T
+            near = encoder.encode_queries(block["query"].to_list()) @ vectors.T
             rows = np.argsort(-near, axis=1, kind="stable")[:, :depth]
             # A text without a known token has no direction, and so no neighbours.
             yield block, rows, np.take_along_axis(near, rows, axis=1) != 0.0

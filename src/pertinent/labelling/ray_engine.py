@@ -40,7 +40,7 @@ from pertinent.progress import Progress, say
 
 _IN_FLIGHT = 2  # pieces of a worker: one is read while the other is in the network
 _MOST_STARTS = 3  # of workers that fail one after the other
-_MOST_LOSSES = 50  # of workers, one after the other, without any piece done
+_MOST_LOSSES = 50  # of each worker, one after the other, without any piece done; a node takes all of its own at once
 _STORE_BYTES = 512 * 2**20  # of a cluster started here: the units in flight are a few megabytes
 
 
@@ -198,14 +198,13 @@ class _Run:
 
     def _submit(self, worker: _Handle, piece: _Piece) -> None:
         rows = self.open[piece.number].frame[piece.start : piece.stop]
-        budget = Budget(self.budget.most, self.budget.n_failed)
-        worker.pieces[worker.actor.label.remote(*texts_of(rows), self.n_grades, budget)] = piece
+        worker.pieces[worker.actor.label.remote(*texts_of(rows), self.n_grades, self.budget)] = piece
 
     def _done(self, worker: _Handle, ref: Any, result: Any) -> Iterator[Labelled]:
-        self.n_losses = 0
         if ref == worker.opening:
             worker.opening, self.n_bad_starts = None, 0
             return
+        self.n_losses = 0
         probs, reasons = result
         failed = [reason for reason in reasons if reason is not None]
         if failed:
@@ -230,7 +229,7 @@ class _Run:
     def _lost(self, worker: _Handle, error: Exception) -> Iterator[Labelled]:
         reason = _cause(error)
         self.n_losses += 1
-        if self.n_losses > _MOST_LOSSES:
+        if self.n_losses > _MOST_LOSSES * len(self.workers):
             raise ModelError(
                 f"ray: expected workers that live, found {self.n_losses} die one after the other: {reason}"
             )
@@ -282,19 +281,15 @@ def ray_cluster(config: RayConfig) -> Iterator[Cluster]:
     if ours:
         _connect(ray, config)
     try:
-        n_workers = min(config.workers or _room(ray, config), _room(ray, config))
+        room = _room(ray, config)
         remote = ray.remote(Worker).options(
             num_cpus=config.cpus, num_gpus=config.gpus, max_restarts=0, max_concurrency=_IN_FLIGHT
         )
         with redirect_stdout(sys.stderr):  # where Ray tells of its dead workers
-            yield Cluster(ray, n_workers, partial(_start, remote, n_threads))
+            yield Cluster(ray, min(config.workers or room, room), partial(remote.remote, n_threads=n_threads))
     finally:
         if ours:
             ray.shutdown()
-
-
-def _start(remote: Any, n_threads: int, open_labeller: Callable[[], Labeller]) -> Any:
-    return remote.remote(open_labeller, n_threads)
 
 
 def _ray() -> Any:

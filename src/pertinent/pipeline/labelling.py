@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pertinent.errors import ConfigError, DataError
+from pertinent.features.encoder import STATIC_FILES
 from pertinent.files import sha256_of_json
 from pertinent.labelling.config import EngineName, LabelsConfig, SampleConfig
 from pertinent.labelling.draw import draw_sample, sample_files
@@ -35,7 +36,7 @@ def run_sample(
     if config.paths:
         inputs["log"] = sha256_of_json([[file.name, file_hash(file)] for file in sample_files(config.paths)])
     if vectors is not None:
-        names = [name for name in ("tokenizer.json", "token_vectors.npy") if (vectors / name).is_file()]
+        names = [name for name in STATIC_FILES if (vectors / name).is_file()]
         inputs["vectors"] = sha256_of_json([[name, file_hash(vectors / name)] for name in names])
     settings = config.model_dump(mode="json", exclude={"threads", "memory_gib", "paths"})
     with run_lock(out.parent):

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
 
 # A mark a system, so that systems can be told apart without colour.
 _MARKS = {"student": "disc", "teacher": "diamond", "bm25": "square", "embedding": "triangle"}
@@ -114,6 +116,37 @@ def tick_text(value: float, step: float) -> str:
     if float(text.replace(",", "")) == 0:
         return "0"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def x_axis(drawing: Drawing, x: Scale, top: float, bottom: float) -> None:
+    """Ticks along the foot, with lines up to ``top``."""
+    values = ticks(x.low, x.high, 5)
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    for value in values:
+        drawing.line(x(value), top, x(value), bottom, "grid")
+        drawing.text(x(value), bottom + 16, tick_text(value, step), "tick", "middle")
+
+
+def y_axis(drawing: Drawing, y: Scale, left: float, right: float) -> None:
+    """Ticks at the left, with lines over to ``right``."""
+    values = ticks(y.low, y.high)
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    for value in values:
+        drawing.line(left, y(value), right, y(value), "grid")
+        drawing.text(left - 6, y(value) + 4, tick_text(value, step), "tick", "end")
+
+
+def steps(x: Scale, edges: NDArray[np.float64], tops: NDArray[np.float64], base: float) -> list[tuple[float, float]]:
+    """The outline of a histogram's bars, from the base and back to it. tops: in pixels."""
+    outline = [(x(float(edges[0])), base)]
+    for left, right, top in zip(edges[:-1].tolist(), edges[1:].tolist(), tops.tolist(), strict=True):
+        outline += [(x(left), top), (x(right), top)]
+    return [*outline, (x(float(edges[-1])), base)]
+
+
+def shortened(text: str, length: int) -> str:
+    """``text`` in at most ``length`` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _px(value: float) -> str:

@@ -30,6 +30,11 @@ class Group:
     shares: NDArray[np.float64]
     entropy: float
 
+    @property
+    def mean_grade(self) -> float:
+        """As it is shown, from 1."""
+        return float(self.shares @ np.arange(1, self.shares.size + 1))
+
 
 @dataclass(frozen=True)
 class LabelFiles:
@@ -37,7 +42,7 @@ class LabelFiles:
 
     manifest: of the stage; empty while there is none. groups: column -> its groups, most pairs first; "all" has one.
     entropies: (N_BINS,) pairs by entropy, from 0 to that of an even label. judged: the pairs that people judged too:
-    query_id, query, item_id, language, grade and p_1..p_n. failed: reason, pairs, and a query of one. n_cached: of the
+    query_id, query, item_id, language, grade, p_1..p_n and entropy. failed: reason, pairs, and a query of one. n_cached: of the
     labels, those that were taken from earlier ones.
     """
 
@@ -101,7 +106,11 @@ def _scanned(shards: Sequence[Path], scale: Scale) -> pl.LazyFrame:
     """query, item_id, language, source, p_1..p_n (float64) and entropy of every label."""
     columns = [*_KEY, "language", "source", *scale.probability_columns]
     for shard in shards:
-        missing = [column for column in columns if column not in pl.read_parquet_schema(shard)]
+        try:
+            found = pl.read_parquet_schema(shard)
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{shard}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        missing = [column for column in columns if column not in found]
         if missing:
             raise DataError(f"{shard}: expected a column {missing[0]}, found none")
     labels = pl.concat([pl.scan_parquet(shard).select(columns) for shard in shards])
@@ -112,8 +121,8 @@ def _scanned(shards: Sequence[Path], scale: Scale) -> pl.LazyFrame:
 
 def _groups(labels: pl.LazyFrame, by: pl.Expr, scale: Scale) -> list[Group]:
     means = pl.col(*scale.probability_columns, "entropy").mean()
-    table = labels.group_by(by.cast(pl.String).alias(_SHOWN)).agg(pl.len().alias("n"), means).collect()
-    table = table.sort("n", _SHOWN, descending=[True, False])
+    grouped = labels.group_by(by.cast(pl.String).alias(_SHOWN)).agg(pl.len().alias("n"), means)
+    table = grouped.collect(engine="streaming").sort("n", _SHOWN, descending=[True, False])
     shares = table.select(scale.probability_columns).to_numpy()
     rows = zip(table[_SHOWN], table["n"], shares, table["entropy"], strict=True)
     return [Group(value, n_pairs, share, entropy) for value, n_pairs, share, entropy in rows]
@@ -122,7 +131,7 @@ def _groups(labels: pl.LazyFrame, by: pl.Expr, scale: Scale) -> list[Group]:
 def _entropies(labels: pl.LazyFrame, scale: Scale) -> NDArray[np.int64]:
     width = np.log(scale.n_grades) / N_BINS
     bins = (pl.col("entropy") / width).floor().clip(0, N_BINS - 1).cast(pl.Int64).alias("bin")
-    counts = labels.group_by(bins).agg(pl.len()).collect()
+    counts = labels.group_by(bins).agg(pl.len()).collect(engine="streaming")
     found = np.zeros(N_BINS, dtype=np.int64)
     found[counts["bin"].to_numpy()] = counts["len"].to_numpy()
     return found
@@ -131,8 +140,8 @@ def _entropies(labels: pl.LazyFrame, scale: Scale) -> NDArray[np.int64]:
 def _judged(labels: pl.LazyFrame, file: Path, scale: Scale) -> pl.DataFrame:
     judged = pl.scan_parquet(file).select("query_id", *_KEY, pl.col("grade").cast(pl.Int64)).unique(_KEY, keep="first")
     try:
-        both = labels.unique(_KEY, keep="first").join(judged, on=_KEY, how="inner")
-        return both.select("query_id", *_KEY, "language", "grade", *scale.probability_columns).sort(_KEY).collect()
+        both = labels.join(judged, on=_KEY, how="inner").collect(engine="streaming").unique(_KEY, keep="first")
+        return both.select("query_id", *_KEY, "language", "grade", *scale.probability_columns, "entropy").sort(_KEY)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from None
     except FileNotFoundError:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-import yaml
 
 from pertinent.report import label_plots, label_tables, numbers
 from pertinent.report.definitions import metrics_of
 from pertinent.report.html import render_page, write_page
 from pertinent.report.label_files import Group, LabelFiles, read_labels
-from pertinent.report.page import GENERATED_BANNER
+from pertinent.report.making import config_text
+from pertinent.report.page import GENERATED_BANNER, links
 from pertinent.report.run_files import mapping
 
 _TITLES = {"source": "By source", "stratum": "By stratum", "language": "By language"}
@@ -52,9 +49,9 @@ def _context(labels: LabelFiles, out: Path) -> dict[str, Any]:
         "guidelines": labels.scale.guidelines,
         "metrics": [metric for metric in metrics_of(labels.scale.n_grades) if metric.key in wanted],
         "counts": numbers.flat(mapping(labels.manifest.get("counts"))),
-        "config": _yaml(labels.manifest.get("config")),
+        "config": config_text(labels.manifest.get("config")),
         "version": str(labels.manifest.get("package_version") or ""),
-        "files": _links(labels, out),
+        "files": links(labels.folder, _LINKED, out),
         "legend": label_plots.grade_legend(labels.scale.shown),
         **_figures(labels, columns),
     }
@@ -85,12 +82,3 @@ def _figures(labels: LabelFiles, columns: dict[str, list[Group]]) -> dict[str, A
             for column, groups in columns.items()
         },
     }
-
-
-def _links(labels: LabelFiles, out: Path) -> dict[str, str]:
-    base = os.path.relpath(labels.folder.resolve(), out.resolve().parent)
-    return {name: quote(Path(base, name).as_posix()) for name in _LINKED if (labels.folder / name).is_file()}
-
-
-def _yaml(config: Any) -> str:
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100) if config else ""

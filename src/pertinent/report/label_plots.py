@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pertinent.report.drawing import Drawing, Scale, tick_text, ticks
+from pertinent.report.drawing import Drawing, Scale, shortened, steps, ticks, x_axis
 from pertinent.report.label_files import Group
 from pertinent.report.numbers import count, percent
 
@@ -36,7 +36,7 @@ def grade_panel(ident: str, title: str, groups: Sequence[Group], *, titled: bool
     x = Scale(0, 1, 0, _RIGHT)
     for row, group in enumerate(groups):
         top = start + _ROW * row
-        drawing.text(0, top + 11, group.value if len(group.value) <= 36 else group.value[:35] + "…", "label")
+        drawing.text(0, top + 11, shortened(group.value, 36), "label")
         drawing.text(_RIGHT, top + 11, count(group.n_pairs), "muted", "end")
         ends = np.concatenate([[0.0], np.cumsum(group.shares)]).tolist()
         for grade, (left, right) in enumerate(itertools.pairwise(ends)):
@@ -58,17 +58,12 @@ def entropy_panel(ident: str, pairs: NDArray[np.int64], n_grades: int) -> Markup
     drawing = Drawing(ident, WIDTH, 220, "Entropy of the labels", f"Half of the labels are below {median:.2f} nats.")
     drawing.text(0, 15, "Entropy of the labels", "plot-title")
     x, y = Scale(0, most, 46, _RIGHT), Scale(0, float(shares.max()) * 1.05, 178, 28)
-    values = ticks(0, most, 5)
-    for value in values:
-        drawing.line(x(value), 28, x(value), 178, "grid")
-        drawing.text(x(value), 194, tick_text(value, values[1] if len(values) > 1 else 1), "tick", "middle")
+    x_axis(drawing, x, 28, 178)
     for value in ticks(0, y.high):
         drawing.line(46, y(value), _RIGHT, y(value), "grid")
         drawing.text(40, y(value) + 4, percent(value), "tick", "end")
-    outline = [(x(0), y(0))]
-    for left, right, share in zip(edges[:-1].tolist(), edges[1:].tolist(), shares.tolist(), strict=True):
-        outline += [(x(left), y(share)), (x(right), y(share))]
-    drawing.path([*outline, (x(most), y(0))], "area system-teacher", True)
+    tops = np.array([y(share) for share in shares.tolist()])
+    drawing.path(steps(x, edges, tops, y(0)), "area system-teacher", True)
     drawing.text((46 + _RIGHT) / 2, 214, f"nats; {most:.2f} is an even label", "muted", "middle")
     return drawing.render()
 

@@ -65,9 +65,8 @@ def labelled_group(labels: LabelFiles) -> Group | None:
     """The labels of the pairs that people judged too, or None without one."""
     if not labels.judged.height:
         return None
-    probs = labels.judged.select(labels.scale.probability_columns).to_numpy()
-    entropy = float(-(probs * np.log(np.maximum(probs, 1e-12))).sum(axis=1).mean())
-    return Group("labels, judged pairs", labels.judged.height, probs.mean(axis=0), entropy)
+    means = labels.judged.select(pl.col(*labels.scale.probability_columns, "entropy").mean()).to_numpy()[0]
+    return Group("labels, judged pairs", labels.judged.height, means[:-1], float(means[-1]))
 
 
 def agreement(labels: LabelFiles) -> Agreement | None:
@@ -81,7 +80,7 @@ def agreement(labels: LabelFiles) -> Agreement | None:
         *[pl.Series(f"{SYSTEM}.{name}", probs[:, k]) for k, name in enumerate(names)],
         split=pl.lit("test"),
         language=pl.col("language").fill_null("und"),
-    ).drop(names)
+    ).drop(*names, "entropy")
     found = evaluate(frame, labels.scale, systems=[SYSTEM], slice_columns=["language"], method="analytic")
     wanted = {"accuracy", "qwk", "within_1", "ece", "n_pairs", "n_queries"}
     metrics = tuple(m for m in metrics_of(labels.scale.n_grades) if m.key in wanted or m.key.startswith("auroc"))

@@ -114,9 +114,10 @@ def _stage_row(stage: str, manifest: Mapping[str, Any] | None) -> StageRow:
         version=str(manifest.get("package_version") or ""),
         created_at=str(manifest.get("created_at") or ""),
         facts=(("key", str(manifest.get("key") or "none")), *inputs),
-        config=_yaml(manifest.get("config")),
+        config=config_text(manifest.get("config")),
     )
 
 
-def _yaml(config: Any) -> str:
+def config_text(config: Any) -> str:
+    """A stage's resolved config as YAML; empty where there is none."""
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100) if config else ""

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pertinent.report.definitions import Metric, slice_name, system_name
-from pertinent.report.drawing import Drawing, Scale, system_class, tick_text, ticks
+from pertinent.report.drawing import Drawing, Scale, shortened, steps, system_class, x_axis, y_axis
 from pertinent.report.faithfulness import GainBins
 from pertinent.report.numbers import count, decimals, interval_text
 from pertinent.report.scaling import Scaling
@@ -45,11 +45,11 @@ def threshold_panel(
     drawing = Drawing(ident, WIDTH, height, f"{metric.name} by system", f"{spoken}.")
     drawing.text(0, 15, metric.name, "plot-title")
     x = Scale(*axis, _LABELS + 42, _RIGHT)
-    _x_axis(drawing, x, 28, height - 22)
+    x_axis(drawing, x, 28, height - 22)
     for row, system in enumerate(systems):
         y = 42 + 25 * row
         value, interval = results.value(system, metric.key), results.interval(system, metric.key)
-        drawing.text(0, y + 4, _short(system_name(system), 13), f"label {system_class(system)}-label")
+        drawing.text(0, y + 4, shortened(system_name(system), 13), f"label {system_class(system)}-label")
         drawing.text(_LABELS + 32, y + 4, "–" if value is None else decimals(value), "number", "end")
         if interval is not None and value is not None:
             drawing.line(x(interval[0]), y, x(interval[1]), y, f"whisker {system_class(system)}")
@@ -70,10 +70,10 @@ def slice_panel(ident: str, table: SliceTable, axis: tuple[float, float]) -> Mar
     drawing = Drawing(ident, WIDTH, height, title, f"{'; '.join(said)}.")
     drawing.text(0, 15, table.metric.name, "plot-title")
     x = Scale(*axis, _LABELS + 12, _RIGHT)
-    _x_axis(drawing, x, 28, height - 22)
+    x_axis(drawing, x, 28, height - 22)
     for number, row in enumerate(table.rows):
         y = 42 + 25 * number
-        drawing.text(0, y + 4, _short(row.value, 13), "label small-slice" if row.is_small else "label")
+        drawing.text(0, y + 4, shortened(row.value, 13), "label small-slice" if row.is_small else "label")
         values = {s: v for s in table.systems if (v := row.results.value(s, table.metric.key)) is not None}
         if len(values) > 1:
             drawing.line(x(min(values.values())), y, x(max(values.values())), y, "span")
@@ -113,8 +113,8 @@ def reliability_panel(
     drawing = Drawing(ident, WIDTH, 330, f"Reliability of the {system_name(system)}", f"{said}.")
     drawing.text(0, 15, heading, "plot-title")
     x, y = Scale(0, 1, 44, _RIGHT), Scale(0, 1, 284, 30)
-    _x_axis(drawing, x, 30, 284)
-    _y_axis(drawing, y, 44, _RIGHT)
+    x_axis(drawing, x, 30, 284)
+    y_axis(drawing, y, 44, _RIGHT)
     drawing.line(x(0), y(0), x(1), y(1), "diagonal")
     points = [(x(a), y(b)) for a, b in zip(stated.tolist(), true.tolist(), strict=True)]
     for (px, py), a in zip(points, stated.tolist(), strict=True):
@@ -133,8 +133,8 @@ def gain_panel(ident: str, bins: GainBins) -> Markup:
     drawing = Drawing(ident, WIDTH, 330, "Expected gain of the student against teacher and people", f"{said}.")
     drawing.text(0, 15, "Expected gain", "plot-title")
     x, y = Scale(0, 1, 44, _RIGHT), Scale(0, 1, 284, 30)
-    _x_axis(drawing, x, 30, 284)
-    _y_axis(drawing, y, 44, _RIGHT)
+    x_axis(drawing, x, 30, 284)
+    y_axis(drawing, y, 44, _RIGHT)
     drawing.line(x(0), y(0), x(1), y(1), "diagonal")
     for stated, teacher, human in zip(bins.student, bins.teacher, bins.human, strict=True):
         drawing.mark("human", x(stated), y(human), 4.5)
@@ -163,7 +163,7 @@ def histogram_panel(
     edges = np.linspace(low, high, 33)
     shares = {g: np.histogram(scores[grades == g], edges)[0] / (grades == g).sum() for g in medians}
     tallest = max((float(s.max()) for s in shares.values()), default=1.0)
-    _x_axis(drawing, x, 24, height - 40)
+    x_axis(drawing, x, 24, height - 40)
     for row, grade in enumerate(reversed(range(n_grades))):
         base = 28.0 + 46 * (row + 1)
         drawing.line(66, base, _RIGHT, base, "grid")
@@ -171,7 +171,7 @@ def histogram_panel(
         drawing.text(0, base - 2, f"{int((grades == grade).sum()):,}", "muted")
         if grade in shares:
             drawing.path(
-                _steps(x, edges, base - shares[grade] / tallest * 38, base), f"area {system_class(system)}", True
+                steps(x, edges, base - shares[grade] / tallest * 38, base), f"area {system_class(system)}", True
             )
             drawing.line(x(medians[grade]), base, x(medians[grade]), base - 40, f"median {system_class(system)}")
     drawing.text((66 + _RIGHT) / 2, height - 4, "score", "muted", "middle")
@@ -183,14 +183,14 @@ def scaling_panel(ident: str, scaling: Scaling) -> Markup:
     drawn = [(point.n_labels, point.value, point.interval) for point in scaling.points if point.value is not None]
     ends = [end for _, value, interval in drawn for end in (value, *(interval or ()))]
     ends += [] if scaling.teacher is None else [scaling.teacher]
-    low, high = math.floor(min(ends) * 50 - 1e-9) / 50, math.ceil(max(ends) * 50 + 1e-9) / 50
+    low, high = math.floor(min(ends) * 50 - 1e-9) / 50, min(math.ceil(max(ends) * 50 + 1e-9) / 50, 1.0)
     spoken = "; ".join(f"{count(n)} labels {decimals(v)} {interval_text(i)}".strip() for n, v, i in drawn)
     spoken += "" if scaling.teacher is None else f"; the teacher {decimals(scaling.teacher)}"
     drawing = Drawing(ident, WIDTH, 240, f"{scaling.metric.name} of the student by number of labels", f"{spoken}.")
     drawing.text(0, 15, scaling.metric.name, "plot-title")
     x = Scale(math.log10(drawn[0][0]), math.log10(drawn[-1][0]), 62, _RIGHT - 22)
     y = Scale(low, high, 190, 30)
-    _y_axis(drawing, y, 46, _RIGHT)
+    y_axis(drawing, y, 46, _RIGHT)
     if scaling.teacher is not None:
         drawing.line(46, y(scaling.teacher), _RIGHT, y(scaling.teacher), "ceiling")
         drawing.text(_RIGHT, y(scaling.teacher) - 5, "teacher", "muted", "end")
@@ -219,8 +219,8 @@ def curve_panel(ident: str, title: str, axis: str, series: Mapping[str, Sequence
     drawing.text(0, 15, title, "plot-title")
     x = Scale(min(steps), max(steps), 46, _RIGHT)
     y = Scale(low - margin, high + margin, 178, 28)
-    _x_axis(drawing, x, 28, 178)
-    _y_axis(drawing, y, 46, _RIGHT)
+    x_axis(drawing, x, 28, 178)
+    y_axis(drawing, y, 46, _RIGHT)
     for number, line in enumerate(series.values()):
         drawn = [(x(step), y(value)) for step, value in line]
         if len(drawn) > 1:
@@ -230,29 +230,6 @@ def curve_panel(ident: str, title: str, axis: str, series: Mapping[str, Sequence
                 drawing.circle(*point, 2.6, f"curve-point curve-{number}")
     drawing.text((46 + _RIGHT) / 2, 214, axis, "muted", "middle")
     return drawing.render()
-
-
-def _steps(x: Scale, edges: NDArray[np.float64], tops: NDArray[np.float64], base: float) -> list[tuple[float, float]]:
-    outline = [(x(float(edges[0])), base)]
-    for left, right, top in zip(edges[:-1].tolist(), edges[1:].tolist(), tops.tolist(), strict=True):
-        outline += [(x(left), top), (x(right), top)]
-    return [*outline, (x(float(edges[-1])), base)]
-
-
-def _x_axis(drawing: Drawing, x: Scale, top: float, bottom: float) -> None:
-    values = ticks(x.low, x.high, 5)
-    step = values[1] - values[0] if len(values) > 1 else 1.0
-    for value in values:
-        drawing.line(x(value), top, x(value), bottom, "grid")
-        drawing.text(x(value), bottom + 16, tick_text(value, step), "tick", "middle")
-
-
-def _y_axis(drawing: Drawing, y: Scale, left: float, right: float) -> None:
-    values = ticks(y.low, y.high)
-    step = values[1] - values[0] if len(values) > 1 else 1.0
-    for value in values:
-        drawing.line(left, y(value), right, y(value), "grid")
-        drawing.text(left - 6, y(value) + 4, tick_text(value, step), "tick", "end")
 
 
 def _spoken(results: Results, system: str, metric: Metric) -> str:
@@ -265,10 +242,6 @@ def _spoken(results: Results, system: str, metric: Metric) -> str:
 def _thousands(number: int) -> str:
     """``1.2k``, ``30M``: a number of labels in the room that a tick has."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # which three digits round to 1000 of the smaller unit
             return f"{number / size:.3g}{letter}"
     return str(number)
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -13,6 +13,7 @@ import torch
 from pertinent.bundle.scorer import open_bundle
 from pertinent.errors import ConfigError
 from pertinent.features.assemble import all_specs
+from pertinent.features.encoder import TOKEN_VECTORS
 from pertinent.features.sentence import ABOUT, SentenceGraph
 from pertinent.files import write_json
 from pertinent.student.config import StudentConfig
@@ -115,7 +116,7 @@ def _text_vectors(
 ) -> Callable[[Prepared], TextVectors]:
     """Prepared -> its vectors; what is wrong with the settings is told before anything is prepared."""
     if config.encoder == "static":
-        start = first_vectors(labels / "token_vectors.npy", config.dimensions)
+        start = first_vectors(labels / TOKEN_VECTORS, config.dimensions)
         return lambda prepared: StaticVectors.of(start, prepared)
     if source is None:
         raise ConfigError(f"student.encoder: expected an encoder's folder for {config.encoder}, found none")

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from pertinent.teacher.pairs import SegmentedRow
 
-TOKEN_VECTORS = "token_vectors.npy"
 STATIC_DIMENSIONS = 128
 
 
