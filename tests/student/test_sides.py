@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pertinent.bundle import Scorer, open_bundle
-from pertinent.bundle.adhoc import score_texts
+from pertinent.bundle.adhoc import text_inputs
 from pertinent.bundle.verify import verify_bundle
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError, ModelError
@@ -129,7 +129,7 @@ def test_features_are_equal_offline_and_online(made: Made, query: str, rows: lis
 
 
 def test_a_text_has_the_defaults_of_tables_and_what_they_say_of_the_query(made: Made) -> None:
-    probs = score_texts(made.scorer, "red sofa", ["red sofa", "oak table"])
+    probs = made.scorer.run(*text_inputs(made.scorer, "red sofa", ["red sofa", "oak table"]))
     assert probs.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
     names = made.scorer.feature_names
     texts = LexicalItems.of({"title": ["red sofa"], "body": [""]}, made.scorer.statistics)

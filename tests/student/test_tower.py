@@ -26,7 +26,7 @@ from pertinent.teacher.unpack import write_encoder
 
 TOWER = TowerConfig(rows=250, epochs=4, batch_size=16, learning_rate=2e-3, checkpoint_steps=5)
 CONFIG = StudentConfig(
-    encoder="tower", tower=TOWER, dimensions=8, hidden=(16,), epochs=2, batch_size=64, probe_pairs=20
+    encoder="tower", tower=TOWER, dimensions=8, hidden=(16,), epochs=6, batch_size=64, probe_pairs=20
 )
 HOW: dict[str, Any] = {"buffer_rows": 1_000, "seed": 0}
 
@@ -71,10 +71,11 @@ def auroc_of(graph: Path, encoder: Any, source: Path, prepared: Prepared) -> flo
 
 def test_the_cosine_learns_the_grades(source: Path, prepared: Prepared, tmp_path: Path) -> None:
     before = auroc_of(tmp_path / "before", load_encoder(source), source, prepared)
-    trained = train_tower(TOWER, load_encoder(source), source, prepared, tmp_path, **HOW)
+    longer = TOWER.model_copy(update={"epochs": 12, "batch_size": 8, "learning_rate": 1e-3})  # so that any seed does
+    trained = train_tower(longer, load_encoder(source), source, prepared, tmp_path, **HOW)
     after = auroc_of(tmp_path / "after", trained, source, prepared)
-    assert after > before + 0.05
-    assert after > 0.75
+    assert after > before + 0.15
+    assert after > 0.9
 
 
 def test_a_killed_tower_goes_on_to_the_same_weights(
@@ -116,4 +117,4 @@ def test_a_student_with_a_tower_passes_the_gate(stages: dict[str, Path], source:
     assert not (tmp_path / "vectors").exists()
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
     probs = scorer.score_pairs(dev.select("query", "item_id")).select("p_1", "p_2", "p_3").to_numpy()
-    assert mean_auroc(dev["grade"].to_numpy(), probs) > 0.75
+    assert mean_auroc(dev["grade"].to_numpy(), probs) > 0.95

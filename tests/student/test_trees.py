@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pertinent.bundle import open_bundle
-from pertinent.bundle.adhoc import score_texts
+from pertinent.bundle.adhoc import text_inputs
 from pertinent.bundle.verify import verify_bundle
 from pertinent.config import parse_config
 from pertinent.errors import ConfigError
@@ -125,7 +125,8 @@ def test_trees_are_exported_into_a_bundle_that_passes_the_same_gate(
     auroc = mean_auroc(dev["grade"].to_numpy(), scored.select("p_1", "p_2", "p_3").to_numpy())
     assert auroc == pytest.approx(result.counts["best_dev_auroc"], abs=0.02)  # vectors are rounded
     assert "boosted trees" in (tmp_path / "README.md").read_text()
-    found = score_texts(open_bundle(tmp_path), "red sofa", ["a red sofa", "soup"])
+    scorer = open_bundle(tmp_path)
+    found = scorer.run(*text_inputs(scorer, "red sofa", ["a red sofa", "soup"]))
     assert found[0, 2] > found[1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Score texts that no item store has: what a caller sends along instead of an ID."""
+"""Texts that no item store has: what a caller sends along instead of an ID, as the network reads it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ from pertinent.features.assemble import text_features
 from pertinent.features.lexical import FIELDS, LexicalItems
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-
-
-def score_texts(scorer: Scorer, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Grade probabilities of texts: (C, n) float32, each row summing to 1; read as `text_inputs` says."""
-    if not texts:
-        return np.zeros((0, scorer.scale.n_grades), dtype=np.float32)
-    return scorer.run(*text_inputs(scorer, query, texts))
 
 
 def text_inputs(scorer: Scorer, query: str, texts: Sequence[str]) -> Inputs:

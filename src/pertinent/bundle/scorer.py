@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Scorer:
     description: dict[str, Any]
     sides: tuple[Side, ...] = ()
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """The columns of the features that `inputs` gives."""
         return tuple(spec.name for spec in all_specs(self.sides))

@@ -122,9 +122,14 @@ class LexicalItems:
     @classmethod
     def of(cls, texts: Mapping[str, Sequence[str]], statistics: CorpusStatistics) -> LexicalItems:
         """From field -> the text of each item."""
+        return cls.of_terms({field: [terms_of(text) for text in texts[field]] for field in FIELDS}, statistics)
+
+    @classmethod
+    def of_terms(cls, fields: Mapping[str, Sequence[Sequence[str]]], statistics: CorpusStatistics) -> LexicalItems:
+        """From field -> the terms of each item's text, in order."""
         terms, n_grams, rare = {}, {}, {}
         for field in FIELDS:
-            rows = [terms_of(text) for text in texts[field]]
+            rows = fields[field]
             words = list({term for row in rows for term in row})
             id_of = dict(zip(words, statistics.ids(words), strict=True))
             # A term outside the statistics keeps its place, so that lengths and positions are true.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 import polars as pl
@@ -72,13 +73,14 @@ class PairRows:
 def read_catalogue(text: Path, tokenizer: Tokenizer) -> Catalogue:
     """The items of the text stage, with corpus statistics counted over all of them, each once."""
     texts = ItemTexts.read(text, ("text", *FIELDS))
-    served = {field: texts.served[field].to_list() for field in FIELDS}
-    statistics = CorpusStatistics.of({field: [terms_of(value) for value in served[field]] for field in FIELDS})
+    # One object a term: there are far fewer terms than places where they stand.
+    terms = {field: [[*map(intern, terms_of(value))] for value in texts.rows[field]] for field in FIELDS}
+    statistics = CorpusStatistics.of({field: rows[: texts.n_items] for field, rows in terms.items()})
     return Catalogue(
         ids=texts.served["item_id"].to_list(),
         texts=texts,
         tokens=tokenise(tokenizer, texts.rows["text"].to_list()),
-        lexical=LexicalItems.of({field: texts.rows[field].to_list() for field in FIELDS}, statistics),
+        lexical=LexicalItems.of_terms(terms, statistics),
         statistics=statistics,
     )
 
