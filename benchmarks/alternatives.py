@@ -22,15 +22,8 @@ import polars as pl
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot
 from pertinent.features.lexical import FEATURE_NAMES
@@ -44,17 +37,8 @@ COLUMNS = ("train_rows", "train_seconds", "accuracy", "auroc_3+", "auroc_4+", "a
 
 
 def main() -> None:
-    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = rows_of(quick=arguments.quick)
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("alternatives", [row], targets, seeds=[SEED], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("alternatives", __doc__, lambda quick: rows_of(quick=quick), targets, columns=COLUMNS, seeds=[SEED])
 
 
 def rows_of(*, quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -235,16 +236,58 @@ def run_child(command: Sequence[str]) -> Child:
     return Child(done.stdout, seconds, int(peak) * _rss_unit())
 
 
-def each_row_apart(names: Sequence[str], arguments: argparse.Namespace) -> bool:
-    """Redo each of several rows in a process of its own, so that its peak memory is its own; False for a single row.
+def measure_rows(
+    benchmark: str,
+    description: str | None,
+    rows_of: Callable[[bool], Mapping[str, Callable[[], Mapping[str, Any]]]],
+    targets: Callable[[Mapping[str, Mapping[str, Any]]], Sequence[Target]],
+    *,
+    columns: Sequence[str],
+    seeds: Sequence[int],
+    parser: argparse.ArgumentParser | None = None,
+) -> None:
+    """A benchmark's main: measure the chosen rows, each in a process of its own, and merge each into the results file.
 
-    The process is this script with ``--rows NAME``: where this returns False, the caller measures that one row itself.
+    rows_of: whether the form is the quick one -> what measures each row, by name. A row also has ``peak_gib``, the most
+    memory that its process held. columns: of the table that is printed. parser: where there are options beside --rows,
+    --quick and --out.
     """
-    if len(names) < 2:
+    started = time.monotonic()
+    arguments = (parser or parser_of(description)).parse_args()
+    makers = rows_of(arguments.quick)
+    names = chosen_rows(makers, arguments.rows)
+    if each_apart([[name] for name in names], arguments):
+        return
+    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
+    document = write_results(benchmark, [row], targets, seeds=seeds, started=started, folder=results_folder(arguments))
+    print_table(document["rows"], columns)
+    print_targets(document)
+
+
+def runs_in_turn(names: Sequence[str], rounds: int, *, quick: bool) -> dict[str, list[dict[str, Any]]]:
+    """Every name once a round, each in a process of its own: what this script prints last with ``--measure NAME``, as JSON.
+
+    With "peak", the most bytes that the process held.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            command = [sys.executable, sys.argv[0], "--measure", name, *(["--quick"] if quick else [])]
+            child = run_child(command)
+            found[name].append({**json.loads(child.stdout.splitlines()[-1]), "peak": child.peak_bytes})
+    return found
+
+
+def each_apart(groups: Sequence[Sequence[str]], arguments: argparse.Namespace) -> bool:
+    """Measure each of several groups of rows in a process of its own, so that its peak memory is its own; False for one.
+
+    The process is this script with ``--rows NAME...``: where this returns False, the caller measures the group itself.
+    """
+    if len(groups) < 2:
         return False
     flags = [*(["--quick"] if arguments.quick else []), *(["--out", str(arguments.out)] if arguments.out else [])]
-    for name in names:
-        print(run_child([sys.executable, sys.argv[0], "--rows", name, *flags]).stdout, end="", flush=True)
+    for names in groups:
+        print(run_child([sys.executable, sys.argv[0], "--rows", *names, *flags]).stdout, end="", flush=True)
     return True
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +28,7 @@ from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.progress import progress
 from pertinent.teacher.backbones import resolve_backbone
 from pertinent.teacher.config import TeacherConfig
-from pertinent.teacher.saving import load_teacher
+from pertinent.teacher.saving import combine_teachers, load_teacher
 from pertinent.text.item_texts import ItemTexts
 
 CONFIG = ROOT / "configs" / "homedepot.yaml"
@@ -145,10 +147,8 @@ class HomeDepot:
     def teacher_figures(self, *folders: Path) -> dict[str, Any]:
         """Metrics with intervals, seconds of training and dev figures; of several teachers, the mean of their probabilities."""
         queries, texts = self.queries_and_texts()
-        found = []
-        for folder in folders:
-            with progress(f"score with {folder.name}", len(queries), "pairs") as bar:
-                found.append(load_teacher(folder).score(queries, texts, bar))
+        with combined(folders) as folder, progress(f"score with {folder.name}", len(queries), "pairs") as bar:
+            probs = load_teacher(folder).score(queries, texts, bar)
         manifests = [manifest_of(folder) for folder in folders]
         counts = manifests[0]["counts"]
         made = {
@@ -159,7 +159,7 @@ class HomeDepot:
             "teacher_date": manifests[0]["created_at"][:10],
             "backbone": named(counts["backbone"]),
         }
-        return {**self.figures(probs=np.mean(found, axis=0, dtype=np.float32)), **made}
+        return {**self.figures(probs=probs), **made}
 
     def figures(
         self,
@@ -193,6 +193,18 @@ class HomeDepot:
 
     def _measure(self, frame: pl.DataFrame, name: str, resamples: int) -> dict[str, Any]:
         return evaluate(frame, self.dataset.scale, systems=[name], slice_columns=(), resamples=resamples).metrics
+
+
+@contextmanager
+def combined(folders: Sequence[Path]) -> Iterator[Path]:
+    """The folder, or, of several, one for the time of the block whose probabilities are the mean of theirs."""
+    if len(folders) == 1:
+        yield folders[0]
+        return
+    with tempfile.TemporaryDirectory(dir=folders[0].parent) as work:  # where files can be linked
+        out = Path(work) / "teacher"
+        combine_teachers(folders, out)
+        yield out
 
 
 def named(backbone: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,16 +27,8 @@ from numpy.typing import NDArray
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot, manifest_of
 from pertinent.bundle.scorer import open_bundle
@@ -82,17 +73,9 @@ COLUMNS = (
 
 def main() -> None:
     """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("label_scaling", [row], targets, seeds=SEEDS, started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    measure_rows(
+        "label_scaling", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=SEEDS
+    )
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,10 @@ from numpy.typing import NDArray
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
+    measure_rows,
     parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
     run_child,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot
 from pertinent.files import cache_folder
@@ -79,23 +72,19 @@ _KEPT = ("query", "item_id", "text_hash")
 
 
 def main() -> None:
-    """Measure the rows, or, as a child process, write the plan of a stub's run."""
-    started = time.monotonic()
+    """Measure the chosen rows, each in a process of its own; or, as a child process, write the plan of a stub's run."""
     parser = parser_of(__doc__)
     parser.add_argument("--write-plan", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.write_plan:
-        write_stub_plan(int(arguments.write_plan[0]), Path(arguments.write_plan[1]))
+    told = parser.parse_args().write_plan
+    if told:
+        write_stub_plan(int(told[0]), Path(told[1]))
         return
-    names = chosen_rows(NAMES, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], partial(MEASURES[names[0]], quick=arguments.quick))
-    document = write_results(
-        "label_throughput", [row], targets, seeds=[SEED], started=started, folder=results_folder(arguments)
-    )
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    measure_rows("label_throughput", __doc__, rows_of, targets, columns=COLUMNS, seeds=[SEED], parser=parser)
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {name: partial(MEASURES[name], quick=quick) for name in NAMES}
 
 
 def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
@@ -265,7 +254,7 @@ def measure_memory(name: str, *, quick: bool) -> dict[str, Any]:
         assert n_found == n_pairs, f"{n_found} of {n_pairs} pairs"
     finally:
         shutil.rmtree(folder)
-    return {"n_pairs": n_pairs, "pairs_per_s": n_pairs / seconds, "peak_gib": peak_gib(), "ray_gib": ray_gib}
+    return {"n_pairs": n_pairs, "pairs_per_s": n_pairs / seconds, "ray_gib": ray_gib}
 
 
 def _scratch() -> Path:

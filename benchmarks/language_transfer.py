@@ -17,7 +17,6 @@ student are stages in the user's cache that go on where they were killed.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,16 +30,8 @@ from scipy.stats import kendalltau
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import manifest_of
 from pertinent.bundle.scorer import open_bundle
@@ -76,17 +67,9 @@ COLUMNS = ("auroc_expert", "kendall_expert", "auroc_crowd", "kendall_crowd", "au
 
 def main() -> None:
     """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("language_transfer", [row], targets, seeds=[0], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    measure_rows(
+        "language_transfer", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=[0]
+    )
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,16 @@ the seconds of all values together, of the slowest ones, and of every value with
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    new_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from pertinent.evaluation.classification import most_likely
 from pertinent.evaluation.intervals import analytic_interval
@@ -44,21 +37,13 @@ COLUMNS = ("n_pairs", "values_s", "with_intervals_s", "pairs_per_s", "peak_gib",
 
 
 def main() -> None:
-    """Measure the rows, print the table, merge it into the results file."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    names = chosen_rows(PAIRS, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    rows = []
-    for name in names:
-        begun = time.monotonic()
-        figures = measure(QUICK_PAIRS if arguments.quick else PAIRS[name])
-        rows.append(new_row(name, figures, time.monotonic() - begun))
-    folder = results_folder(arguments)
-    document = write_results("metrics_speed", rows, targets, seeds=[SEED], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("metrics_speed", __doc__, rows_of, targets, columns=COLUMNS, seeds=[SEED])
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {name: partial(measure, QUICK_PAIRS if quick else n_pairs) for name, n_pairs in PAIRS.items()}
 
 
 def pairs(n_pairs: int) -> tuple[Judgments, SystemScores]:
@@ -95,7 +80,6 @@ def measure(n_pairs: int) -> dict[str, Any]:
         "values_s": round(total, 2),
         "with_intervals_s": round(with_intervals, 2),
         "pairs_per_s": round(n_pairs / total),
-        "peak_gib": peak_gib(),
         "slowest": ", ".join(f"{key} {seconds[key]:.2f}" for key in slowest),
         "seconds_by_metric": {key: round(value, 3) for key, value in seconds.items()},
     }

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +32,8 @@ from common import (
     print_table,
     print_targets,
     results_folder,
-    run_child,
     run_main,
+    runs_in_turn,
     write_results,
 )
 from pertinent.data.build import build_dataset
@@ -66,25 +65,16 @@ def main() -> None:
         return
     prepared(n_rows)
     names = chosen_rows(NAMES, arguments.rows)
-    rows = alternating(names, 1 if arguments.quick else ROUNDS, n_rows, quick=arguments.quick)
+    found = runs_in_turn(names, 1 if arguments.quick else ROUNDS, quick=arguments.quick)
+    rows = [row_of(name, runs, n_rows) for name, runs in found.items()]
     folder = results_folder(arguments)
     document = write_results("mine_speed", rows, targets, seeds=[SEED], started=started, folder=folder)
     print_table(document["rows"], COLUMNS)
     print_targets(document)
 
 
-def alternating(names: Sequence[str], rounds: int, n_rows: int, *, quick: bool) -> list[Row]:
-    """Every name once a round, each in a process of its own."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
-            child = run_child([sys.executable, __file__, "--measure", name, *(["--quick"] if quick else [])])
-            found[name].append({**json.loads(child.stdout.splitlines()[-1]), "peak": child.peak_bytes})
-    return [row_of(name, runs, n_rows) for name, runs in found.items()]
-
-
 def row_of(name: str, runs: Sequence[Mapping[str, Any]], n_rows: int) -> Row:
-    """The rounds of one row, summed up."""
+    """The rounds of one row over a log of ``n_rows`` rows, summed up."""
     seconds = [run["seconds"] for run in runs]
     figures = {
         "n_rows": n_rows,
@@ -92,9 +82,9 @@ def row_of(name: str, runs: Sequence[Mapping[str, Any]], n_rows: int) -> Row:
         "lowest": round(n_rows / max(seconds)),
         "highest": round(n_rows / min(seconds)),
         "seconds_median": round(median(seconds), 2),
-        "cpu_seconds": round(median([run["cpu_seconds"] for run in runs]), 2),
         "peak_gib": round(max(run["peak"] for run in runs) / 2**30, 2),
-        **{key: runs[0][key] for key in ("queries_shown", "rates") if key in runs[0]},
+        **({"cpu_seconds": round(median([run["cpu_seconds"] for run in runs]), 2)} if "cpu_seconds" in runs[0] else {}),
+        **{key: runs[0][key] for key in ("queries_shown", "rates", "pairs") if key in runs[0]},
     }
     return new_row(name, figures, sum(seconds))
 

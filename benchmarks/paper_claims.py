@@ -51,8 +51,7 @@ def apart(says: str, certainty: str, higher: Row | None, lower: Row | None, metr
     here += f": {signed_percent(higher[metric] / lower[metric] - 1)}"
     if above is None or below is None:
         return Claim(says, certainty, here, UNDECIDED)
-    verdict = AGREES if above[0] > below[1] else DISAGREES if above[1] < below[0] else UNDECIDED
-    return Claim(says, certainty, here, verdict)
+    return Claim(says, certainty, here, _verdict(above[0] - below[1], above[1] - below[0]))
 
 
 def paired(says: str, certainty: str, found: Mapping[str, Any] | None, what: str) -> Claim:
@@ -63,16 +62,41 @@ def paired(says: str, certainty: str, found: Mapping[str, Any] | None, what: str
     here = f"{what} {signed(found['difference'])}{interval(spread)}"
     if spread is None:
         return Claim(says, certainty, here, UNDECIDED)
-    return Claim(says, certainty, here, AGREES if spread[0] > 0 else DISAGREES if spread[1] < 0 else UNDECIDED)
+    return Claim(says, certainty, here, _verdict(*spread))
 
 
-def rising(says: str, certainty: str, steps: Sequence[tuple[str, float | None]], least: float = 0.0) -> Claim:
-    """That a figure rises from step to step. steps: (name, mean over seeds), in order. least: what counts as a fall."""
+@dataclass(frozen=True)
+class Standing:
+    """The measures by which one row lies above another, those that do not tell them apart, and those by which it is below."""
+
+    above: tuple[str, ...]
+    untold: tuple[str, ...]
+    below: tuple[str, ...]
+
+
+def standing(row: Row, baseline: Row, metrics: Sequence[str], differences: Mapping[str, Any]) -> Standing:
+    """Measure by measure, as far as both rows have intervals: two rows on the same pairs.
+
+    differences: metric -> {"interval"} of the paired difference, which decides where it is known; else the two rows'
+    intervals are apart or not, as in ``apart``.
+    """
+    found: dict[str, list[str]] = {AGREES: [], UNDECIDED: [], DISAGREES: []}
+    for metric in metrics:
+        ours, theirs = _interval(row, metric), _interval(baseline, metric)
+        if ours is None or theirs is None:
+            continue
+        low, high = differences.get(metric, {}).get("interval") or (ours[0] - theirs[1], ours[1] - theirs[0])
+        found[_verdict(low, high)].append(metric)
+    return Standing(*map(tuple, found.values()))
+
+
+def rising(says: str, certainty: str, steps: Sequence[tuple[str, float | None]]) -> Claim:
+    """That a figure rises from step to step. steps: (name, mean over seeds), in order."""
     known = [(name, value) for name, value in steps if value is not None]
     if len(known) < len(steps) or len(known) < 2:
         return Claim(says, certainty, "-", UNMEASURED)
     here = ", ".join(f"{name} {number(value)}" for name, value in known)
-    falls = [(a, b) for (a, before), (b, after) in pairwise(known) if after <= before - least]
+    falls = [(a, b) for (a, before), (b, after) in pairwise(known) if after <= before]
     if not falls:
         return Claim(says, certainty, here, AGREES)
     return Claim(says, certainty, f"{here}; not from {', '.join(f'{a} to {b}' for a, b in falls)}", DISAGREES)
@@ -91,6 +115,11 @@ def sentence(claims: Sequence[Claim]) -> str:
 def signed_percent(share: float) -> str:
     """``+19.7%``."""
     return f"{100 * share:+.1f}%"
+
+
+def _verdict(low: float, high: float) -> str:
+    """Of the ends of a difference's interval, or of the gaps between two intervals."""
+    return AGREES if low > 0 else DISAGREES if high < 0 else UNDECIDED
 
 
 def _interval(row: Row, metric: str) -> Sequence[float] | None:

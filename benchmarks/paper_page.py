@@ -24,6 +24,7 @@ from paper_claims import (
     rising,
     sentence,
     signed_percent,
+    standing,
 )
 from pertinent.files import read_json
 
@@ -39,8 +40,10 @@ Certainty of its figures: **A**, stated by the authors or by two independent tex
 [How each number is computed](metrics.md); all rows with their commits and machines: [results](results.md).
 
 **Agrees** and **does not agree** need a 95% interval that leaves out 0 (of a paired difference), or two intervals on the same
-pairs that are apart; else it *cannot be told*."""
+pairs that are apart; else it *cannot be told*. Part (c) alone goes by means over seeds, which must rise at every step. The paper's
+figure is accuracy, which says nothing of an order: a table under the verdicts has the other measures, one by one."""
 METRICS = ("accuracy", "auroc_3+", "auroc_4+", "auroc_5+", "pair_accuracy", "ndcg@20")
+ALL_METRICS = (METRICS[0], "auroc_2+", *METRICS[1:])
 MSRD_STEPS = ("title", "overview", "links", "tags", "engaged")
 TRANSFER_CELLS = {"zh-zh": "Chinese, the teacher over its encoder untuned", "en-ar": "Arabic texts, likewise"}
 DATA_SETS = {"homedepot": "Home Depot", "esci_us_small": "ESCI US small"}
@@ -100,7 +103,8 @@ def models(results: Path) -> list[str]:
         "Home Depot, five grades, one epoch on 16,000 human rows (best: all rows; e5-4k and gemma-lora: 4,000 rows, and the "
         "first 2,000 test pairs). No model of the paper's size fits 2 cores: Gemma-3-270M stands for the larger one.",
         _metric_table(rows, listed, over=base),
-        *_verdicts(claims, "a"),
+        *_verdicts(claims),
+        *_measures(rows, [(row, low) for row in ("best", "e5/0") for low in ("cosine-e5", "bm25")]),
     ]
 
 
@@ -141,7 +145,7 @@ def fields(results: Path) -> list[str]:
         "characters; tags: its boards; engaged: queries of the training queries' log, cross-fitted.",
         table(["step", "AUROC 2+", "pair_accuracy", "ndcg@20", "AUROC 2+ over the step before"], steps),
         table(["other sets", "mean over folds or seeds"], pairs),
-        *_verdicts(claims, "b"),
+        *_verdicts(claims),
     ]
 
 
@@ -155,7 +159,7 @@ def scaling(results: Path) -> list[str]:
         "## (c) Label scaling",
         "The paper's student gains monotonically over 0.3, 6, 12 and 30 million teacher-labelled rows (A, in words).",
         _metric_table(rows, list(rows)) if rows else _gap("c"),
-        *_verdicts(claims, "c"),
+        *_verdicts(claims),
     ]
 
 
@@ -168,7 +172,7 @@ def languages(results: Path) -> list[str]:
         "## (d) Languages without labels",
         "The paper reports gains in languages in which there is no human label (A, in words; precision at 8 by country).",
         *(_transfer_tables(rows) if rows else [_gap("d")]),
-        *_verdicts(claims, "d"),
+        *_verdicts(claims),
     ]
 
 
@@ -229,7 +233,16 @@ def student(results: Path) -> list[str]:
             ["data", "student", "teacher", "share", "gain kept 3+", "gain kept 4+", "gain kept 5+"],
             [[*paper_row, "-", "-", "-"], *found],
         ),
-        *_verdicts(claims, "e"),
+        *_verdicts(claims),
+        *_measures(
+            chain,
+            [
+                (f"{name}/{system}", f"{name}/{low}")
+                for name in DATA_SETS
+                for system in ("teacher", "student")
+                for low in ("embedding", "bm25")
+            ],
+        ),
         *_side_by_side(results),
         *(["All rows of the student's own benchmark:", _metric_table(quality, list(quality))] if quality else []),
     ]
@@ -288,7 +301,20 @@ def _metric_table(rows: Rows, names: Sequence[str], over: Row | None = None) -> 
     return table(["row", *(shown(m) for m in metrics), *(head for head, _ in more)], lines)
 
 
-def _verdicts(claims: Sequence[Claim], part: str) -> list[str]:
+def _measures(rows: Rows, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """By which measures each row is above the other, and by which not; nothing without rows."""
+    lines = []
+    for name, low in pairs:
+        if name in rows and low in rows:
+            differences = rows[name].get("differences", {}).get(rows[low].get("system"), {})
+            found = standing(rows[name], rows[low], ALL_METRICS, differences)
+            named = [", ".join(map(shown, metrics)) or "-" for metrics in (found.above, found.untold, found.below)]
+            lines.append([name, low, *named])
+    lead = "Measure by measure, on the same pairs, by the same rule:"
+    return [lead, table(["row", "against", "above", "cannot be told", "below"], lines)] if lines else []
+
+
+def _verdicts(claims: Sequence[Claim]) -> list[str]:
     lines = [[c.says[0].upper() + c.says[1:], c.certainty, c.here, c.verdict] for c in claims]
     return [table(["the paper says", "certainty", "here", "verdict"], lines), sentence(claims)]
 

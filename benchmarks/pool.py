@@ -12,7 +12,6 @@ of ``teacher_models.py --rows 'best/*'``, whose members must be trained. All par
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from common import run_main
 from homedepot import HomeDepot, manifest_of
 from pertinent.errors import DataError
 from pertinent.features.encoder import STATIC_FILES
-from pertinent.files import cache_folder, read_parquet, write_parquet
+from pertinent.files import cache_folder, link_or_copy, read_parquet, write_parquet
 from pertinent.labelling.config import LabelsConfig
 from pertinent.labelling.label import label_pairs
 from pertinent.labelling.neighbours import neighbour_pairs
@@ -34,7 +33,7 @@ from pertinent.labelling.sample import PAIR_SCHEMA
 from pertinent.pipeline.stage import read_manifest, run_stage
 from pertinent.teacher.backbones import Backbone, embedding_rule, resolve_backbone
 from pertinent.teacher.embed import embed
-from pertinent.teacher.saving import save_ensemble
+from pertinent.teacher.saving import combine_teachers
 from pertinent.types import StageResult
 from teacher_models import BEST_MEMBERS, Bench
 
@@ -104,7 +103,8 @@ class Pool:
         out.mkdir(parents=True, exist_ok=True)
         write_parquet(out / "shard-00000.parquet", table)
         for name in STATIC_FILES:
-            _link(self.teacher() / name, out / name)
+            (out / name).unlink(missing_ok=True)
+            link_or_copy(str(self.teacher() / name), str(out / name))
         return out
 
     def teacher(self) -> Path:
@@ -116,13 +116,7 @@ class Pool:
         folder = members[0].with_name("quick-best" if self.quick else "best")
 
         def work(out: Path) -> StageResult:
-            names = [f"member-{k}" for k in range(len(members))]
-            for name, member in zip(names, members, strict=True):
-                _link(member, out / name)
-            save_ensemble(names, out)
-            for file in STATIC_FILES:
-                _link(members[0] / file, out / file)
-            return StageResult({"members": len(members)})
+            return StageResult({"members": len(members), "teacher": combine_teachers(members, out)})
 
         keys = {member.name: manifest_of(member)["key"] for member in members}
         run_stage("best teacher", folder, config={}, seed=SEED, inputs=keys, work=work)
@@ -204,13 +198,6 @@ class _Embedder:
 
     def _embedded(self, prefix: str, texts: Sequence[str]) -> NDArray[np.float32]:
         return embed(self.backbone, [prefix + text for text in texts], _EMBEDDED_TOKENS)
-
-
-def _link(target: Path, link: Path) -> None:
-    """A relative symbolic link; the cache may be moved as a whole."""
-    link.unlink(missing_ok=True)
-    # A stage's folder is renamed within its parent, which a path relative to it survives.
-    link.symlink_to(os.path.relpath(target, link.parent))
 
 
 def main() -> None:

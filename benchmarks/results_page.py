@@ -6,6 +6,7 @@ python benchmarks/results_page.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pertinent.files import read_json
 from pertinent.report.definitions import main_threshold
 from pertinent.report.numbers import duration, signed
 from serving_page import serving_sections
-from teacher_page import teacher_sections
+from teacher_page import NAME, TITLES, Column, Part, benchmark_section, teacher_sections
 
 PAGE = ROOT / "docs" / "results.md"
 DATA_SETS = {
@@ -39,9 +40,8 @@ def page(results: Path) -> str:
     """The page as text. results: the folder of the results files; it need not exist."""
     file = results / "pipeline.json"
     parts = pipeline_sections(read_json(file)) if file.is_file() else []
-    return (
-        "\n\n".join([HEAD, *([*parts, *teacher_sections(results), *serving_sections(results)] or [NO_RESULTS])]) + "\n"
-    )
+    parts += [*teacher_sections(results), *serving_sections(results), *other_sections(results)]
+    return "\n\n".join([HEAD, *(parts or [NO_RESULTS])]) + "\n"
 
 
 def pipeline_sections(document: Mapping[str, Any]) -> list[str]:
@@ -91,6 +91,28 @@ def made(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(found) == 1:
         return list(found)
     return [f"{', '.join(systems)}: {text}" for text, systems in found.items()]
+
+
+def other_sections(results: Path) -> list[str]:
+    """A section for each results file that has none of its own form: the columns that its benchmark prints."""
+    found = []
+    for file in sorted(results.glob("*.json")):
+        if file.stem not in ("pipeline", "serving", *TITLES):
+            benchmark = import_module(file.stem)
+            lead = (benchmark.__doc__ or "").partition("\n")[0]
+            columns = [Column(shown(key), lambda row, key=key: _told(row, key)) for key in benchmark.COLUMNS]  # type: ignore[misc]
+            part = Part(lead, lambda row: True, [NAME, *columns])
+            found += [f"## {file.stem.replace('_', ' ').capitalize()}", *benchmark_section(read_json(file), [part])]
+    return found
+
+
+def _told(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return "-"
+    if key in row.get("intervals", {}):
+        return cell(row, key)
+    return str(value) if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def target_section(targets: Sequence[Mapping[str, Any]]) -> list[str]:

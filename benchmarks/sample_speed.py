@@ -13,30 +13,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import polars as pl
 
 from common import (
-    Row,
     Target,
     chosen_rows,
-    new_row,
     parser_of,
     print_table,
     print_targets,
     results_folder,
-    run_child,
     run_main,
+    runs_in_turn,
     write_results,
 )
-from mine_speed import N_QUICK, N_ROWS, prepared
+from mine_speed import N_QUICK, N_ROWS, prepared, row_of
 from pertinent.files import atomic_path
 from pertinent.labelling.allocation import allocate
 from pertinent.labelling.config import SampleConfig
@@ -62,7 +58,8 @@ def main() -> None:
         return
     names = chosen_rows(NAMES, arguments.rows)
     with_texts(prepared(n_rows))
-    rows = alternating(names, 1 if arguments.quick else ROUNDS, n_rows, quick=arguments.quick)
+    found = runs_in_turn(names, 1 if arguments.quick else ROUNDS, quick=arguments.quick)
+    rows = [row_of(name, runs, n_rows) for name, runs in found.items()]
     document = write_results(
         "sample_speed", rows, targets, seeds=[SEED], started=started, folder=results_folder(arguments)
     )
@@ -75,31 +72,6 @@ def sample_config(n_rows: int) -> SampleConfig:
     shares = {"impressions": 1.0, "bm25": 0.0, "embedding": 0.0, "random": 0.0}
     tree = {"pairs": max(n_rows * 3 // 500, 1), "shares": shares, "strata": ["popularity", "position"]}
     return SampleConfig.model_validate(tree)
-
-
-def alternating(names: Sequence[str], rounds: int, n_rows: int, *, quick: bool) -> list[Row]:
-    """Every name once a round, each in a process of its own."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
-            child = run_child([sys.executable, __file__, "--measure", name, *(["--quick"] if quick else [])])
-            found[name].append({**json.loads(child.stdout.splitlines()[-1]), "peak": child.peak_bytes})
-    return [row_of(name, runs, n_rows) for name, runs in found.items()]
-
-
-def row_of(name: str, runs: Sequence[Mapping[str, Any]], n_rows: int) -> Row:
-    """The rounds of one row, summed up."""
-    seconds = [run["seconds"] for run in runs]
-    figures = {
-        "n_rows": n_rows,
-        "rows_per_s": round(n_rows / median(seconds)),
-        "lowest": round(n_rows / max(seconds)),
-        "highest": round(n_rows / min(seconds)),
-        "seconds_median": round(median(seconds), 2),
-        "peak_gib": round(max(run["peak"] for run in runs) / 2**30, 2),
-        "pairs": runs[0]["pairs"],
-    }
-    return new_row(name, figures, sum(seconds))
 
 
 def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:

@@ -7,8 +7,7 @@ on the same machine: its share of a core is in every row. store_bytes_per_item: 
 
 Side by side, on the same queries and candidates: lightgbm-N-1, LightGBM on the same features, and minilm-N-1, a MiniLM
 cross-encoder in int8 behind /rerank, which is sent the items' texts; both behind this server's HTTP stack, one worker
-(`serving_rivals.py`). Where the score alone takes longer than 25 ms, no rate is looked for. A row takes three to five
-minutes, minilm-500-1 up to fifteen, all seventeen about an hour and a half.
+(`serving_rivals.py`). Where the score alone takes longer than 25 ms, no rate is looked for.
 """
 
 from __future__ import annotations
@@ -67,13 +66,17 @@ _STAGES = ("read", "parse", "queue", "store", "features", "network", "write")
 
 @dataclass
 class Load:
-    """What one stretch of load gave. latency_ms: of answers 200; shed_ms: of answers 503."""
+    """What one stretch of load gave. latency_ms: of answers 200; shed_ms: of answers 503.
+
+    degraded: answers 200 that lack an item or were given without the store, which costs less than a whole one.
+    """
 
     rate: float
     seconds: float
     latency_ms: list[float] = field(default_factory=list)
     shed_ms: list[float] = field(default_factory=list)
     failed: int = 0
+    degraded: int = 0
     sender_cpu: float = 0.0
     stages_ms: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in _STAGES})
 
@@ -84,7 +87,8 @@ class Load:
             "answered_per_s": round(len(self.latency_ms) / self.seconds, 1),
         }
         told |= {f"p{q}_ms": percentile(self.latency_ms, q) for q in (50, 95, 99)}
-        told |= {"shed": len(self.shed_ms), "shed_p95_ms": percentile(self.shed_ms, 95), "failed": self.failed}
+        told |= {"shed": len(self.shed_ms), "shed_p95_ms": percentile(self.shed_ms, 95)}
+        told |= {"failed": self.failed, "degraded": self.degraded}
         told |= {f"{name}_p{q}_ms": percentile(values, q) for name, values in self.stages_ms.items() for q in (50, 99)}
         return {**told, "sender_cpu": round(self.sender_cpu, 3)}
 
@@ -219,20 +223,21 @@ def note(load: Load, status: int, head: bytes, spent_ms: float) -> None:
         load.failed += 1
     else:
         load.latency_ms.append(spent_ms)
+        load.degraded += b"\r\nx-degraded:" in head.lower()
         for name, value in re.findall(rb"(\w+);dur=([\d.]+)", head):
             load.stages_ms[name.decode()].append(float(value))
 
 
 def capacity(port: int, asked: Asked, first: float, seconds: float) -> Load | None:
-    """The highest rate, in steps of an eighth from ``first``, up or down, whose p99 stays within the aim with none shed.
+    """The highest rate, in steps of an eighth from ``first``, up or down, whose p99 stays within the aim.
 
-    None where none does down to a sixth of ``first``.
+    None may be shed, fail or be degraded. None where no rate fits down to a sixth of ``first``.
     """
     best, rate, step = None, first, 1.125
     while rate > first / 6:
         load = asyncio.run(loaded(port, asked, rate, seconds))
         p99 = percentile(load.latency_ms, 99)
-        fits = not (load.shed_ms or load.failed or p99 is None or p99 > P99_AIM_MS)
+        fits = not (load.shed_ms or load.failed or load.degraded or p99 is None or p99 > P99_AIM_MS)
         if fits:
             best = load
         elif rate == first:

@@ -15,7 +15,6 @@ A row of the pool takes some ten minutes on 2 cores, those of encoders half an h
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,16 +28,8 @@ from numpy.typing import NDArray
 from common import (
     ROOT,
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import RESAMPLES, HomeDepot, manifest_of
 from label_scaling import mean_of
@@ -99,18 +90,10 @@ def models() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("student_quality", [row], targets, seeds=SEEDS, started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows(
+        "student_quality", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=SEEDS
+    )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,9 @@ from numpy.typing import NDArray
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
+    measure_rows,
     peak_memory_bytes,
-    print_table,
-    print_targets,
-    results_folder,
     run_main,
-    write_results,
 )
 from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.store import TEXTS, ItemStore, mapped_bytes
@@ -69,17 +63,13 @@ _VOCABULARY = 60_000
 
 
 def main() -> None:
-    """Measure the chosen rows, each in a process of its own."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    names = chosen_rows([str(n) for n in CANDIDATES], arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: measure(int(names[0]), quick=arguments.quick))
-    folder = results_folder(arguments)
-    document = write_results("student_speed", [row], targets, seeds=[SEED], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("student_speed", __doc__, rows_of, targets, columns=COLUMNS, seeds=[SEED])
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {str(n): partial(measure, n, quick=quick) for n in CANDIDATES}
 
 
 def targets(rows: Mapping[str, Mapping[str, Any]]) -> list[Target]:
@@ -210,7 +200,7 @@ def plain_session(width: int) -> Any:
     import torch
     from torch import nn
 
-    from pertinent.bundle.scorer import open_session
+    from pertinent.features.session import open_session
 
     torch.manual_seed(SEED)
     layers: list[nn.Module] = []
@@ -329,9 +319,11 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     from pertinent.data.build import build_dataset, load_dataset
     from pertinent.data.config import DataConfig
     from pertinent.features.assemble import all_specs
+    from pertinent.features.encoder import StaticEncoder
     from pertinent.student.dataset import pair_rows, read_catalogue
     from pertinent.student.export import TrainedStudent, export_bundle
     from pertinent.student.network import StudentHead
+    from pertinent.student.served import ServedNetwork
     from pertinent.teacher.backbones import resolve_backbone
     from pertinent.teacher.pairs import load_tokenizer
     from pertinent.text.build import build_text
@@ -353,13 +345,14 @@ def base_bundle(folder: Path, items: pl.DataFrame) -> None:
     dataset, tokenizer = load_dataset(data), load_tokenizer(tokenizer_file)
     catalogue = read_catalogue(text, tokenizer)
     probe = judged.with_columns(split=pl.lit("dev"))
-    features = pair_rows(probe, catalogue, tokenizer, "probe").features
+    features = pair_rows(probe, catalogue, "probe").features
     torch.manual_seed(SEED)
     table = (rng.normal(size=(tokenizer.get_vocab_size(), DIMENSIONS)) / DIMENSIONS**0.5).astype(np.float16)
     moments = features.mean(axis=0), features.std(axis=0)
     assert features.shape[1] == len(all_specs())
     head = StudentHead(DIMENSIONS, *moments, HIDDEN, N_GRADES, 0.0)
-    trained = TrainedStudent(head, 1.0, table, catalogue, tokenizer, dataset.scale)
+    model = ServedNetwork(head, 1.0, all_specs())
+    trained = TrainedStudent(model, StaticEncoder(tokenizer, table), catalogue, tokenizer, dataset.scale)
     export_bundle(trained, probe, bundle, dataset=dataset, n_probe=500)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from pertinent.files import atomic_path, cache_folder, write_json
 from pertinent.student.config import StudentConfig
@@ -46,22 +39,13 @@ _GRADES = ("p_1", "p_2", "p_3", "p_4", "p_5")
 
 
 def main() -> None:
-    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    sizes = {name: size // 50 for name, size in SIZES.items()} if arguments.quick else SIZES
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
-        name: lambda size=size: measure(size)  # type: ignore[misc]
-        for name, size in sizes.items()
-    }
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("student_training", [row], targets, seeds=[SEED], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("student_training", __doc__, rows_of, targets, columns=COLUMNS, seeds=[SEED])
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {name: partial(measure, size // 50 if quick else size) for name, size in SIZES.items()}
 
 
 def measure(n_rows: int) -> dict[str, Any]:

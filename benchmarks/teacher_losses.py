@@ -7,24 +7,16 @@ A row is a loss and a seed. The loss is chosen on dev; test is what the targets 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot
 
@@ -43,34 +35,22 @@ COLUMNS = ("peak_gib", "accuracy", *METRICS, "pair_accuracy", "ndcg@20", "qwk", 
 
 
 def main() -> None:
-    """Train and measure the chosen rows, and merge them into the results file."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    names = chosen_rows([f"{loss}/{seed}" for loss in LOSSES for seed in SEEDS], arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    quick = arguments.quick
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("teacher_losses", __doc__, rows_of, targets, columns=COLUMNS, seeds=SEEDS)
+
+
+def rows_of(quick: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+    """name -> what measures it."""
+    return {f"{loss}/{seed}": partial(measure, loss, seed, quick=quick) for loss in LOSSES for seed in SEEDS}
+
+
+def measure(loss: str, seed: int, *, quick: bool) -> dict[str, Any]:
+    """Train with a loss, and measure the teacher."""
     homedepot = HomeDepot.prepared(max_test_pairs=500 if quick else None)
-    loss, _, seed = names[0].partition("/")
     changes = {**LOSSES[loss], "epochs": 1, "max_train_rows": 200 if quick else N_ROWS}
-
-    def measure() -> dict[str, Any]:
-        figures = homedepot.teacher_figures(
-            homedepot.train(f"{'quick-' if quick else ''}losses-{loss}", changes, int(seed))
-        )
-        made = {"loss": loss, "seed": int(seed), "peak_gib": peak_gib()}
-        return {**made, **figures, "dev_auroc": mean_dev_auroc(figures)}
-
-    document = write_results(
-        "teacher_losses",
-        [measured_row(names[0], measure)],
-        targets,
-        seeds=list(SEEDS),
-        started=started,
-        folder=results_folder(arguments),
-    )
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    folder = homedepot.train(f"{'quick-' if quick else ''}losses-{loss}", changes, seed)
+    figures = homedepot.teacher_figures(folder)
+    return {"loss": loss, "seed": seed, **figures, "dev_auroc": mean_dev_auroc(figures)}
 
 
 def mean_dev_auroc(figures: Mapping[str, Any]) -> float:

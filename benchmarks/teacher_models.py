@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,8 @@ import numpy as np
 
 from common import (
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import HomeDepot
 from pertinent.errors import DataError
@@ -41,7 +32,7 @@ from pertinent.teacher.embed import cosine_scores
 COMPARED = {"epochs": 1, "max_train_rows": 16_000}
 SMALL = {"epochs": 1, "max_train_rows": 4_000}
 SMALL_TEST_PAIRS = 2_000
-# Losses and heads are chosen by teacher_losses.py. Each step changes one thing of the default teacher (e5/0); those that win on dev go into the best teacher together.
+# Each step changes one thing of the default teacher (e5/0); losses and heads are chosen by teacher_losses.py.
 # Beside these: search/title-only, without brand, colour and material; search/repeats-once, what fields repeat written
 # once; search/two-members, the mean of e5/0 and e5/1; search/two-backbones, of e5/0 and minilm.
 SEARCH: dict[str, dict[str, Any]] = {
@@ -49,6 +40,7 @@ SEARCH: dict[str, dict[str, Any]] = {
     "two-epochs": {"epochs": 2},
     "learning-rate-5e-5": {"learning_rate": 5e-5},
     "learning-rate-2e-4": {"learning_rate": 2e-4},
+    "batch-16": {"batch_size": 16},
     "no-layer-decay": {"layer_decay": 1.0},
     "misspelling": {"augmentation": {"misspelling": 0.3}},
     "field-dropout": {"augmentation": {"field_dropout": 0.2}},
@@ -75,18 +67,10 @@ COLUMNS = (
 
 
 def main() -> None:
-    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("teacher_models", [row], targets, seeds=[0, 1, 2], started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows(
+        "teacher_models", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=[0, 1, 2]
+    )
 
 
 class Bench:

@@ -110,7 +110,6 @@ PARTS = {
                 NAME,
                 figure("largest difference", "largest_difference", ".1e"),
                 figure("with a fresh head", "with_a_fresh_head", ".2f"),
-                figure("train pairs/s", "train_pairs_per_s", ",.1f"),
                 MEMORY,
             ],
         )

@@ -3,9 +3,9 @@
     python benchmarks/teacher_speed.py
 
 Every measurement is a process of its own; rivals and ours alternate, and a row holds the median and the spread of its
-rounds. Peers run at their defaults; at their best flags (bfloat16, batches of like length; scoring: the fastest attention and batch size); and, in training, also without
-dropout and with eager attention, as ours trains on a CPU: the rest of the gain is our own. "share_of_peak" is
-the arithmetic of the language model's linear layers over this machine's measured rate for products of the same shapes.
+rounds. Peers run at their defaults; at their best flags (bfloat16, batches of like length; in scoring the fastest attention
+and batch size); and, in training, also without dropout and with eager attention, as ours trains on a CPU: the rest of the
+gain is our own. "share_of_peak" is the arithmetic of the language model's linear layers over this machine's measured rate for products of the same shapes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from common import (
     results_folder,
     run_child,
     run_main,
+    runs_in_turn,
     write_results,
 )
 from homedepot import HomeDepot
@@ -64,31 +65,22 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(MEASURES[arguments.measure](quick=arguments.quick)))
         return
+    wanted = chosen_rows([*TRAINING, *SCORING, *QUALITY], arguments.rows)
     HomeDepot.prepared()
     e5_folder()
     # Trained and exported before the clock, in a process of its own: no measurement's memory holds it.
     run_child([sys.executable, __file__, "--measure", "prepare", *(["--quick"] if arguments.quick else [])])
-    wanted = chosen_rows([*TRAINING, *SCORING, *QUALITY], arguments.rows)
     document: dict[str, Any] = {}
     for group, rounds in ((TRAINING, ROUNDS), (SCORING, ROUNDS), (QUALITY, 1)):
         names = [name for name in group if name in wanted]
-        rows = alternating(names, 1 if arguments.quick else rounds, quick=arguments.quick)
+        found = runs_in_turn(names, 1 if arguments.quick else rounds, quick=arguments.quick)
+        rows = [row_of(name, runs) for name, runs in found.items()]
         folder = results_folder(arguments)
         document = write_results(
             "teacher_speed", rows, targets, seeds=list(QUALITY_SEEDS), started=started, folder=folder
         )
         print_table(document["rows"], COLUMNS)
     print_targets(document)
-
-
-def alternating(names: Sequence[str], rounds: int, *, quick: bool) -> list[Row]:
-    """Every name once a round, each in a process of its own: median, lowest and highest rate, most memory."""
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name in names:
-            child = run_child([sys.executable, __file__, "--measure", name, *(["--quick"] if quick else [])])
-            found[name].append({**json.loads(child.stdout.splitlines()[-1]), "peak": child.peak_bytes})
-    return [row_of(name, runs) for name, runs in found.items()]
 
 
 def row_of(name: str, runs: Sequence[Mapping[str, Any]]) -> Row:

@@ -19,7 +19,6 @@ difference is of mean AUROCs over seeds or folds, its interval from paired resam
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,16 +33,8 @@ from numpy.typing import NDArray
 from common import (
     ROOT,
     Target,
-    chosen_rows,
-    each_row_apart,
-    measured_row,
-    parser_of,
-    peak_gib,
-    print_table,
-    print_targets,
-    results_folder,
+    measure_rows,
     run_main,
-    write_results,
 )
 from homedepot import RESAMPLES, manifest_of
 from pertinent.config import parse_config
@@ -97,18 +88,8 @@ COLUMNS = ("train_rows", "test_queries", "auroc_2+", "auroc_3+", "auroc_4+", "pa
 
 
 def main() -> None:
-    """Measure the chosen rows one after the other; each is merged into the results file as it is done."""
-    started = time.monotonic()
-    arguments = parser_of(__doc__).parse_args()
-    makers = Bench(quick=arguments.quick).rows()
-    names = chosen_rows(makers, arguments.rows)
-    if each_row_apart(names, arguments):
-        return
-    row = measured_row(names[0], lambda: {**makers[names[0]](), "peak_gib": peak_gib()})
-    folder = results_folder(arguments)
-    document = write_results("text_fields", [row], targets, seeds=SEEDS, started=started, folder=folder)
-    print_table(document["rows"], COLUMNS)
-    print_targets(document)
+    """Measure the chosen rows, each in a process of its own; each is merged into the results file as it is done."""
+    measure_rows("text_fields", __doc__, lambda quick: Bench(quick=quick).rows(), targets, columns=COLUMNS, seeds=SEEDS)
 
 
 class Bench:

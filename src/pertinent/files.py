@@ -30,6 +30,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system has no links; for ``shutil.copytree``."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write ``document`` as indented JSON with sorted keys, whole or not at all."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY

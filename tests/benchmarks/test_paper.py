@@ -15,7 +15,7 @@ import pytest
 import paper
 import paper_page
 from common import ROOT, Row, write_results
-from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, apart, paired, rising, sentence
+from paper_claims import AGREES, DISAGREES, UNDECIDED, UNMEASURED, apart, paired, rising, sentence, standing
 from pertinent.errors import DataError
 
 PLAN = (
@@ -124,6 +124,26 @@ def test_claims_by_intervals() -> None:
         assert paired("x", "A", {"difference": 0.02, "interval": ends}, "gain").verdict == verdict
     assert paired("x", "A", {"difference": 0.02, "interval": None}, "gain").verdict == UNDECIDED
     assert paired("x", "A", {}, "gain").verdict == UNMEASURED
+
+
+def test_measures_are_told_one_by_one_and_a_paired_difference_decides_where_there_is_one() -> None:
+    low = {"row": "low", **figures(0.50)}
+    row = {"accuracy": 0.55, "ndcg@20": 0.51, "auroc_3+": 0.45, "auroc_4+": 0.51, "pair_accuracy": 0.55, "map": 0.9}
+    row["intervals"] = {metric: [value - 0.01, value + 0.01] for metric, value in row.items() if metric != "map"}
+    differences = {"auroc_4+": {"interval": [0.002, 0.018]}, "pair_accuracy": {"interval": None}}
+    found = standing(row, low, (*paper_page.METRICS, "map"), differences)
+    assert found.above == ("accuracy", "auroc_4+", "pair_accuracy")
+    assert found.untold == ("ndcg@20",)
+    assert found.below == ("auroc_3+",)
+
+
+def test_the_page_says_by_which_measures_a_teacher_is_above_and_by_which_not(tmp_path: Path) -> None:
+    best = figures(0.55)
+    best["intervals"]["ndcg@20"] = [0.49, 0.60]
+    write(tmp_path, "teacher_models", {"cosine-e5": figures(0.5), "best": best})
+    page = paper_page.page(tmp_path)
+    assert "| best | cosine-e5 | accuracy, AUROC 3+, AUROC 4+, AUROC 5+, pair_accuracy | ndcg@20 | - |" in page
+    assert "| best | bm25 |" not in page
 
 
 def test_a_rise_is_at_every_step() -> None:

@@ -138,6 +138,20 @@ def test_another_format_is_refused_with_the_version_that_made_it(bundle: Path) -
         open_bundle(bundle)
 
 
+@pytest.mark.parametrize("key", ["store", "encoder", "features", "guidelines"])
+def test_a_description_without_what_opening_needs_is_refused_in_one_line(bundle: Path, key: str) -> None:
+    document = read_json(bundle / "bundle.json")
+    write_json(bundle / "bundle.json", {name: value for name, value in document.items() if name != key})
+    with pytest.raises(ModelError, match=rf"bundle\.json: expected the key {key}, found none; export the bundle again"):
+        open_bundle(bundle)
+
+
+def test_an_encoder_that_this_version_does_not_know_is_refused(bundle: Path) -> None:
+    rewrite(bundle, encoder="mood")
+    with pytest.raises(ModelError, match="expected an encoder of kind static, sentence, found mood"):
+        open_bundle(bundle)
+
+
 def test_other_features_are_refused(bundle: Path) -> None:
     rewrite(bundle, features=read_json(bundle / "bundle.json")["features"][::-1])
     with pytest.raises(ModelError, match="expected the features of this version, found others"):

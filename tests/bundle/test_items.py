@@ -139,6 +139,8 @@ def test_another_network_or_features_have_another_encoding(shop: Shop, tmp_path:
         changed = {**description, "files": {**description["files"], file: "other"}}
         assert encoding_of(changed) != encoding_of(description), file
     assert encoding_of({**description, "item_text": None}) != encoding_of(description)
+    vectors = {**description["vectors"], "precision": "int8"}  # no file but the store's tells it from float32
+    assert encoding_of({**description, "vectors": vectors}) != encoding_of(description)
 
 
 def test_a_bundle_that_does_not_tell_its_texts_is_refused(whole_bundle: Path) -> None:

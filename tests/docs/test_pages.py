@@ -15,6 +15,7 @@ import pytest
 
 import paper_page
 import results_page
+from pertinent.data.pinboard import make_pinboard
 from pertinent.pipeline.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,13 @@ def test_links_and_anchors_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{link}: no such heading"
         inside = page.parent != DOCS or target.is_relative_to(DOCS)
         assert inside, f"{link}: the site has pages of docs/ alone"
+
+
+def test_the_items_that_the_pages_name_are_pinboard_s() -> None:
+    known = {pin.item_id for pin in make_pinboard().pins}
+    named = {page.name: set(re.findall(r'"(pin-?\d+)"', page.read_text(encoding="utf-8"))) for page in PAGES}
+    assert {name for name, items in named.items() if items} == {"quickstart.md", "stages.md"}
+    assert all(items <= known for items in named.values())
 
 
 def test_every_page_is_in_the_index() -> None:

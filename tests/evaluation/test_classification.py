@@ -14,6 +14,7 @@ from pertinent.evaluation.classification import (
     confusion_matrix,
     equal_mass_bins,
     expected_calibration_error,
+    expected_gain,
     log_loss,
     mean_auroc,
     most_likely,
@@ -187,3 +188,9 @@ def test_gaps_of_bins_do_not_cancel_out() -> None:
     # Two bins: confidence .6 and always right, confidence .9 and never: gaps .4 and .9, mean .65; their sum would be .25.
     correct, confidence = [True, True, False, False], [0.6, 0.6, 0.9, 0.9]
     assert expected_calibration_error(correct, confidence, n_bins=2) == pytest.approx(0.65)
+
+
+def test_the_expected_gain_is_that_worked_by_hand() -> None:
+    found = expected_gain(np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0], [np.nan, 0.5, 0.5]], dtype=np.float32))
+    assert found.tolist()[:2] == [1.0, 3.0]  # gains 0, 1 and 3
+    assert np.isnan(found[2])

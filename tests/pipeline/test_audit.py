@@ -67,7 +67,7 @@ def test_what_was_served_is_what_the_bundle_gives(log: Path, finished_run: Finis
     assert found["bundle"] == hash_of(finished_run.folder / "student")
     assert (found["requests"], found["rows"]) == (5, 123)
     assert found["files"] > 1
-    assert (found["unknown_when_served"], found["unknown_to_the_bundle"]) == (0, 0)
+    assert (found["compared"], found["unknown_when_served"], found["unknown_to_the_bundle"]) == (122, 0, 0)
     assert list(found["features"]) == list(open_bundle(finished_run.folder).feature_names)
     assert list(found["probabilities"]) == [f"p_{k}" for k in range(1, 6)]
     assert max(told["max_difference"] for told in found["features"].values()) <= 1e-6
@@ -146,9 +146,9 @@ def test_fidelity_by_hand_and_by_oracles() -> None:
     student = np.array([[0.4, 0.6], [0.3, 0.7], [0.1, 0.9]])
     found = fidelity(Probs(student, teacher, np.array([0, 0, 1]), np.array([0, 0, 1])))
     value = {name: value_of(statistic) for name, statistic in found.items()}
-    assert value["top_grade_agreement"] == pytest.approx(2 / 3)
+    assert value["agreement"] == pytest.approx(2 / 3)
     by_hand = (0.2 * np.log(0.5) + 0.8 * np.log(4 / 3) + 0.6 * np.log(2) + 0.4 * np.log(4 / 7)) / 3
-    assert value["kl"] == pytest.approx(by_hand)
+    assert value["kl_nats"] == pytest.approx(by_hand)
     # Positives are pairs 0 and 2 at 0.6 and 0.9, the negative is at 0.7: one of two pairs in order.
     assert value["auroc_2+"] == pytest.approx(0.5)
     assert value["rank_correlation"] == pytest.approx(-1.0)  # of the first request; the other has a single pair
@@ -162,7 +162,7 @@ def test_fidelity_by_hand_and_by_oracles() -> None:
         wanted = roc_auc_score(top >= k, student[:, k:].sum(axis=1))
         assert value_of(found[f"auroc_{k + 1}+"]) == pytest.approx(wanted)
     kl = stats.entropy(teacher, student, axis=1).mean()
-    assert value_of(found["kl"]) == pytest.approx(kl)
+    assert value_of(found["kl_nats"]) == pytest.approx(kl)
     gains = np.array([0, 1, 3, 7])
     each = [stats.spearmanr((student @ gains)[requests == r], (teacher @ gains)[requests == r])[0] for r in range(20)]
     assert value_of(found["rank_correlation"]) == pytest.approx(np.mean(each))
@@ -185,12 +185,12 @@ def test_the_teacher_scores_a_sample_again(log: Path, finished_run: FinishedRun)
     assert (found["pairs"], found["requests"], found["queries"]) == (81, 5, 5)
     assert found["without_text"] == 1  # the text that was sent along
     # This teacher finds one grade the likeliest throughout, so no AUROC is defined; the student learned as much.
-    assert found["fidelity"]["top_grade_agreement"] == 1.0
+    assert found["fidelity"]["agreement"] == 1.0
     assert found["fidelity"]["auroc_2+"] is None
-    assert 0 < found["fidelity"]["kl"] < 0.1
+    assert 0 < found["fidelity"]["kl_nats"] < 0.1
     assert -1 <= found["fidelity"]["rank_correlation"] <= 1
-    low, high = found["intervals"]["kl"]
-    assert low <= found["fidelity"]["kl"] <= high
+    low, high = found["intervals"]["kl_nats"]
+    assert low <= found["fidelity"]["kl_nats"] <= high
 
 
 def test_the_teachers_probabilities_are_its_own(edited: Callable[[Edit], Path], finished_run: FinishedRun) -> None:
@@ -209,8 +209,8 @@ def test_the_teachers_probabilities_are_its_own(edited: Callable[[Edit], Path], 
     found = live_fidelity(
         folder, finished_run.folder, finished_run.folder / "teacher", finished_run.folder / "text", sample=50
     )
-    assert found["fidelity"]["kl"] == pytest.approx(0.0, abs=1e-4)
-    assert found["fidelity"]["top_grade_agreement"] == 1.0
+    assert found["fidelity"]["kl_nats"] == pytest.approx(0.0, abs=1e-4)
+    assert found["fidelity"]["agreement"] == 1.0
     assert found["fidelity"]["rank_correlation"] == pytest.approx(1.0, abs=1e-3)
 
 
@@ -248,7 +248,13 @@ def test_the_command_exits_1_on_skew_and_prints_one_document(
     assert code == 0
     assert b"skew: none" in out
     assert b"rank_correlation" in out
-    code, out = run(edited(lambda rows: rows.with_columns(p_2=pl.col("p_2") + 0.5)), finished_run.folder)
+    folder = edited(lambda rows: rows.with_columns(p_2=pl.col("p_2") + 0.5))
+    code, out = run(folder, finished_run.folder)
     assert code == 1
     assert b"skew: p_2" in out
+    for file in folder.glob(PATTERN):  # as with Redis: nothing is left to compare, which is no audit that was passed
+        pl.read_parquet(file).with_columns(from_store=pl.lit(value=True)).write_parquet(file)
+    code, out = run(folder, finished_run.folder)
+    assert code == 1
+    assert b"compared: 0" in out
     assert run(log, finished_run.folder, "--teacher", finished_run.folder, "--engine", "steam")[0] == 2

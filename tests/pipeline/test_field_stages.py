@@ -132,8 +132,8 @@ def test_the_chain_reads_no_pair_with_its_own_query(
     soft = labels.select("query", "item_id")
     column = FEATURE_NAMES.index("body.phrase")
     own = soft.join(train, on=["query", "item_id"], how="semi")
-    fair = pair_rows(own.with_columns(split=pl.lit("train")), catalogue, tokenizer, "label").features[:, column]
-    leaking = pair_rows(own.with_columns(split=pl.lit("test")), catalogue, tokenizer, "label").features[:, column]
+    fair = pair_rows(own.with_columns(split=pl.lit("train")), catalogue, "label").features[:, column]
+    leaking = pair_rows(own.with_columns(split=pl.lit("test")), catalogue, "label").features[:, column]
     assert fair.mean() < leaking.mean() == 1.0
 
     # What is served is the served text, each item once.

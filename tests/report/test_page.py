@@ -326,6 +326,17 @@ def test_an_item_shows_its_grade_title_and_rank_by_system(run: Path) -> None:
     assert len(query.items) + query.n_hidden == rows.height
 
 
+def test_a_system_that_lacks_a_grade_s_probabilities_shows_its_score(make_run: MakeRun) -> None:
+    run = make_run()
+    path = run / "evaluation" / "scores.parquet"
+    scores = pl.read_parquet(path)
+    scores.drop("teacher.p_5").with_columns(pl.lit(None, pl.Float64).alias("student.p_2")).write_parquet(path)
+    found = worst_queries(read_run(run))
+    said = [cell.interval for query in found.queries for item in query.items for cell in item.ranks]
+    assert said
+    assert not any(text.startswith("L") for text in said)
+
+
 def test_wrong_input_is_one_clear_line(tmp_path: Path, make_run: MakeRun) -> None:
     with pytest.raises(DataError, match="expected a run folder with one of data, text"):
         write_report(tmp_path / "nowhere")

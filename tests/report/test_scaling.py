@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pertinent.report import write_report
+from pertinent.report.plots import _thousands
 from pertinent.report.scaling import label_scaling
 
 
@@ -59,6 +60,16 @@ def test_the_page_draws_the_line_and_its_table(make_run: Callable[..., Path]) ->
     assert ">1.5k</text>" in page
 
 
+def test_no_axis_goes_beyond_1(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    points = [point(1_500, 0.985), point(30_000, 0.99)]
+    document = {**DOCUMENT, "points": points, "ceiling": {"metrics": {"auroc_4+": 1.0}}}
+    (run / "evaluation" / "label_scaling.json").write_text(json.dumps(document))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ">1.00</text>" in page
+    assert ">1.02</text>" not in page
+
+
 def test_a_single_point_or_one_without_a_value_is_told_and_not_drawn(make_run: Callable[..., Path]) -> None:
     run = make_run()
     document = {**DOCUMENT, "points": [point(1_500, None), point(30_000, 0.74)]}
@@ -66,3 +77,10 @@ def test_a_single_point_or_one_without_a_value_is_told_and_not_drawn(make_run: C
     page = write_report(run).read_text(encoding="utf-8")
     assert "student by number of labels</title>" not in page
     assert "no number: not defined on these pairs" in page
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (1_500, "1.5k"), (999_400, "999k"), (999_812, "1M"), (30_000_000, "30M")]
+)
+def test_a_tick_has_at_most_three_digits(number: int, text: str) -> None:
+    assert _thousands(number) == text

@@ -235,12 +235,11 @@ def test_slow_clients_are_cut_off_and_hold_nobody_up(serve: Serve, bundles: tupl
     with ThreadPoolExecutor(len(SLOW) * 4) as pool, server.client() as client:
         cut = {name: [pool.submit(slow.cut_off_after, server) for _ in range(4)] for name, slow in SLOW.items()}
         time.sleep(0.3)
-        spent = []
-        for _ in range(10):
-            began = time.perf_counter()
+        every, answered = [future for futures in cut.values() for future in futures], 0
+        while not any(future.done() for future in every):
             asked(client)
-            spent.append(time.perf_counter() - began)
-        assert sorted(spent)[5] < 0.5
+            answered += not any(future.done() for future in every)
+        assert answered  # while they all were there
         seconds = {name: [future.result() for future in futures] for name, futures in cut.items()}
         assert min(min(each) for each in seconds.values()) > 0.6, seconds
         assert max(max(each) for each in seconds.values()) < 15, seconds

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import hypothesis
 import pytest
 
 from servers import ADMIN, Server, agrees, asked, probabilities
+from shops import ITEMS, Shop
 
 Serve = Callable[..., Server]
 SEED = 7
@@ -33,6 +36,32 @@ def test_150_requests_of_hostile_bytes_never_give_a_500(serve: Serve, bundles: t
     server = serve(bundles[0], "--set", "access_log=false")
     assert hostile_bytes(server, 150) == []
     assert_right_answers(server, bundles[0])
+
+
+def test_150_hostile_items_never_give_a_500_and_leave_the_others_as_they_were(
+    serve: Serve, shop: Shop, tmp_path: Path
+) -> None:
+    server = serve(shop.bundle, "--store", tmp_path / "changes", "--set", "access_log=false")
+    body = {"query": "red sofa", "item_ids": [item["item_id"] for item in ITEMS]}
+    chance, statuses = random.Random(SEED), Counter[int]()
+    with server.client(headers={"authorization": f"Bearer {ADMIN}"}) as client:
+        before = client.post("/v1/score", json=body).json()
+        for _ in range(150):
+            item = {**chance.choice(ITEMS), "item_id": "hostile"}
+            item |= {chance.choice(KEYS): chance.choice(VALUES) for _ in range(2)}
+            answer = client.put("/v1/items", content=json.dumps({"items": [item]}))
+            assert answer.status_code in (200, 422), (item, answer.text)
+            statuses[answer.status_code] += 1
+            asked_for = {"query": "red sofa", "item_ids": ["hostile"]}
+            assert client.post("/v1/score", json=asked_for).status_code == 200
+        assert set(statuses) == {200, 422}
+        assert client.post("/v1/score", json=body).json() == before
+
+
+KEYS = sorted({key for item in ITEMS for key in item} - {"item_id"} | {"numeric.price", "image", "language", "", "a"})
+VALUES: list[Any] = [None, True, -1, 2**63, 2**70, 1e308, float("inf"), "", "a", "x" * 70_000, "\0", "\U0001f600" * 100]
+VALUES += [[], {}, [1], ["a", 1], [None], [[]], {"a": 1}, {"price": "x"}, {"price": None}, [0.1, 0.2], [0.1] * 3]
+VALUES += [[{"title": "a", "count": "x"}], [{"query": "a", "weight": -1}]]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,12 +112,14 @@ for k in range(200):
 def test_a_writer_waits_for_the_one_before(tmp_path: Path, scorer: Scorer) -> None:
     store = opened(tmp_path, scorer)
     (lock,) = tmp_path.glob("*.lock")
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         with lock.open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             put = pool.submit(store.put, {"a": b"first"})
             with pytest.raises(TimeoutError):
                 put.result(timeout=0.3)
+            found = pool.submit(store.find, ["a", "sofa"]).result(timeout=10)  # a request does not wait
+            assert found.rows.tolist() == [-1, 0]
         put.result(timeout=20)
     assert store.find(["a"]).records == {0: b"first"}
     store.close()
@@ -204,6 +207,40 @@ def test_a_disk_that_is_full_is_told_and_leaves_the_journal_whole(
     store.close()
 
 
+def test_what_others_have_read_of_a_write_that_failed_is_not_taken_back(
+    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reader = opened(tmp_path, scorer), opened(tmp_path, scorer)
+    real = os.pwrite
+
+    def full_after_the_first_entry(fd: int, data: Any, at: int) -> int:
+        if len(data) < 600:
+            assert reader.find(["a"]).records == {0: b"first"}
+            raise OSError(28, "No space left on device")
+        return real(fd, data[:100], at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full_after_the_first_entry)
+        with pytest.raises(StoreError, match="No space left on device"):
+            store.put({"a": b"first", "b": b"second" * 100})
+    store.put({"c": b"third" * 100})
+    for one in (store, reader):
+        found = one.find(["a", "b", "c"])
+        assert (found.records, found.trouble) == ({0: b"first", 2: b"third" * 100}, "")
+        one.close()
+
+
+def test_a_folder_that_is_gone_leaves_what_was_read_and_is_told(tmp_path: Path, scorer: Scorer) -> None:
+    store = opened(tmp_path / "changes", scorer)
+    store.put({"a": b"first"})
+    store.delete(["rug"])
+    shutil.rmtree(tmp_path / "changes")
+    found = store.find(["a", "rug", "sofa"])
+    assert (found.records, found.rows.tolist()) == ({0: b"first"}, [-1, -1, 0])
+    assert "No such file" in found.trouble
+    store.close()
+
+
 def test_threads_read_while_one_writes(tmp_path: Path, scorer: Scorer) -> None:
     store = opened(tmp_path, scorer)
     store.put({f"i{k}": b"%d" % k for k in range(50)})
@@ -270,6 +307,10 @@ def test_items_are_put_over_http_and_every_worker_serves_them_at_once(
             "items.0: unknown field colour; did you mean color?",
         )
         assert client.put("/v1/items", json={"items": [{"item_id": "a"}] * 1_001}).status_code == 422
+        for item, said in (({"item_id": 2**64}, "64-bit"), ({"item_id": "a" * 70_000}, "at most 512 characters")):
+            refused = client.put("/v1/items", json={"items": [item]})
+            assert (refused.status_code, refused.json()["type"]) == (422, "invalid")
+            assert said in refused.json()["message"]
         text = client.get("/metrics").text
         assert 'pertinent_changed_items_total{change="put"} 1.0' in text
         assert client.get("/v1/models").json()["data"][0]["n_items"] == 6

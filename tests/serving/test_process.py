@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from pertinent.serving.bundles import hash_of
+from pertinent.serving.metrics import alive
 from servers import ADMIN, IDS, MAIN, Load, Server, asked, move, probabilities, until
 
 Serve = Callable[..., Server]
@@ -104,6 +105,17 @@ def test_a_killed_worker_comes_back_and_serves_what_is_committed(
         return f'pertinent_bundle{{hash="{second}"}} 2.0' in text
 
     until(both_serve, 40)
+
+
+def test_a_killed_process_is_not_alive_before_its_parent_has_seen_it() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert alive(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still to be waited for
+    assert not alive(process.pid)
+    process.communicate()
+    assert not alive(process.pid)
+    assert alive(os.getpid())
 
 
 def test_beyond_the_queue_503_at_once_and_the_admitted_are_answered(serve: Serve, bundles: tuple[Path, Path]) -> None:

@@ -29,25 +29,22 @@ def test_work_runs_one_at_a_time_in_order() -> None:
 
 
 def test_a_full_queue_refuses_at_once_and_admitted_work_is_done() -> None:
-    async def crowd() -> tuple[list[object], float]:
+    async def crowd() -> list[object]:
         queue, gate = Queue(2), threading.Event()
         admitted = [asyncio.create_task(queue.run(lambda: gate.wait(5), 5.0)) for _ in range(2)]
         await asyncio.sleep(0)
-        began = time.perf_counter()
         with pytest.raises(Refusal, match="the queue is full: 2 requests") as refused:
             await queue.run(lambda: None, 5.0)
-        spent = time.perf_counter() - began
+        assert not any(task.done() for task in admitted)  # it waited for neither
         assert (refused.value.status, refused.value.headers) == (503, {"retry-after": "1"})
         gate.set()
         results = [result for result, _ in await asyncio.gather(*admitted)]
         assert queue.admitted == 0
         assert await queue.run(lambda: "free again", 5.0)
         queue.close()
-        return results, spent
+        return results
 
-    results, spent = asyncio.run(crowd())
-    assert results == [True, True]
-    assert spent < 0.1
+    assert asyncio.run(crowd()) == [True, True]
 
 
 def test_a_deadline_in_the_queue_is_kept_and_the_work_never_begins() -> None:
@@ -59,13 +56,14 @@ def test_a_deadline_in_the_queue_is_kept_and_the_work_never_begins() -> None:
         with pytest.raises(Refusal, match="the deadline passed in the queue"):
             await queue.run(lambda: begun.append("late"), 0.05)
         spent = time.perf_counter() - began
+        assert not first.done()  # it did not wait for the one before
         gate.set()
         await first
         queue.close()
         return spent, begun
 
     spent, begun = asyncio.run(late())
-    assert 0.04 < spent < 1.0
+    assert spent > 0.04
     assert begun == []
 
 

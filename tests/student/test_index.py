@@ -16,6 +16,7 @@ import pytest
 
 from pertinent.bundle import Scorer, open_bundle
 from pertinent.bundle.items import ItemEncoder
+from pertinent.bundle.store import ItemStore
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import DataError, ModelError
 from pertinent.files import read_json
@@ -176,11 +177,27 @@ def test_a_store_whose_kept_rows_no_longer_replay_is_not_served(
 ) -> None:
     of = indexing._made
 
-    def wrong(scorer: Scorer, plan: Any) -> Scorer:
+    def wrong(scorer: Scorer, plan: Any) -> ItemStore:
         made = of(scorer, plan)
-        return indexing.replace(made, item_vectors=made.item_vectors.rows(np.array([1, 0, 2, 3, 4])))
+        return indexing.replace(made, vectors=made.vectors.rows(np.array([1, 0, 2, 3, 4])))
 
     monkeypatch.setattr(indexing, "_made", wrong)
+    with pytest.raises(ModelError, match=r"items-2/probe\.parquet: parity: p_"):
+        index_items(bundle, catalogue(tmp_path, changed("rug", title="Red lamp")))
+    verify_bundle(bundle)
+
+
+def test_a_store_that_was_not_written_as_it_was_made_is_not_served(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pairs are replayed over the files, not over the memory that they were written from."""
+    write = indexing.write_texts
+
+    def damages(store: Path, texts: pl.DataFrame) -> None:
+        write(store, texts)
+        np.save(store / "vectors.npy", np.load(store / "vectors.npy")[::-1])
+
+    monkeypatch.setattr(indexing, "write_texts", damages)
     with pytest.raises(ModelError, match=r"items-2/probe\.parquet: parity: p_"):
         index_items(bundle, catalogue(tmp_path, changed("rug", title="Red lamp")))
     verify_bundle(bundle)

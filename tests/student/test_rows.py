@@ -153,7 +153,7 @@ def test_the_cache_has_the_features_of_its_pairs(stages: dict[str, Path], tmp_pa
         }
     )
     labels = pl.concat(list(label_blocks(stages["labels"], NAMES)))
-    expected = pair_rows(pairs, catalogue, load_tokenizer(stages["labels"] / "tokenizer.json"), "test")
+    expected = pair_rows(pairs, catalogue, "test")
     assert (found.features == expected.features).all()
     joined = pairs.join(labels, on=["query", "item_id"], maintain_order="left")
     assert (found.targets == joined.select(NAMES).to_numpy()).all()

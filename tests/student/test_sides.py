@@ -24,7 +24,6 @@ from pertinent.student import prepare as preparing
 from pertinent.student.config import FeaturesConfig, StudentConfig
 from pertinent.student.dataset import Catalogue, pair_rows
 from pertinent.student.train import train_student
-from pertinent.teacher.pairs import load_tokenizer
 
 FEATURES = FeaturesConfig(columns=("numeric.price", "embedding"), interest="kind", engagement=True, graph=4)
 CONFIG = StudentConfig(
@@ -37,7 +36,6 @@ class Made:
     out: Path
     scorer: Scorer
     catalogue: Catalogue
-    tokenizer_file: Path
 
 
 def write_mined(folder: Path, items: pl.DataFrame) -> Path:
@@ -101,7 +99,7 @@ def made(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(preparing, "with_sides", watched)
         train(folders, out)
-    return Made(out, open_bundle(out), kept[0], folders["labels"] / "tokenizer.json")
+    return Made(out, open_bundle(out), kept[0])
 
 
 def test_every_side_is_declared_and_passes_the_parity_gate(made: Made) -> None:
@@ -122,9 +120,7 @@ QUERIES = st.text(max_size=30) | st.sampled_from(
 @given(QUERIES, st.lists(st.integers(0, 59), min_size=1, max_size=8))
 def test_features_are_equal_offline_and_online(made: Made, query: str, rows: list[int]) -> None:
     pairs = pl.DataFrame({"query": [query] * len(rows), "item_id": [f"i{k:02d}" for k in rows]})
-    offline = pair_rows(
-        pairs.with_columns(split=pl.lit("test")), made.catalogue, load_tokenizer(made.tokenizer_file), "test"
-    )
+    offline = pair_rows(pairs.with_columns(split=pl.lit("test")), made.catalogue, "test")
     online = made.scorer.inputs(query, np.array(rows, dtype=np.int64))
     assert np.isfinite(offline.features).all()
     assert (offline.features == online[2]).all()
@@ -149,10 +145,9 @@ def test_a_text_has_the_defaults_of_tables_and_what_they_say_of_the_query(made: 
 
 def test_training_pairs_read_what_knows_nothing_of_their_query(made: Made) -> None:
     pairs = pl.DataFrame({"query": ["red sofa"], "item_id": [made.catalogue.ids[0]]})
-    tokenizer = load_tokenizer(made.tokenizer_file)
     names = made.scorer.feature_names
     fair, served = (
-        dict(zip(names, pair_rows(pairs.with_columns(split=pl.lit(split)), made.catalogue, tokenizer, "t").features[0], strict=True))
+        dict(zip(names, pair_rows(pairs.with_columns(split=pl.lit(split)), made.catalogue, "t").features[0], strict=True))
         for split in ("train", "test")
     )  # fmt: skip
     fold = int(cross_folds(pairs["query"], 5)[0])

@@ -15,7 +15,7 @@ from pertinent.bundle.verify import verify_bundle
 from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.features.ragged import Ragged
 from pertinent.files import read_json
-from pertinent.student import neural
+from pertinent.student import judging, neural
 from pertinent.student import train as training
 from pertinent.student.config import ExportConfig, StudentConfig
 from pertinent.student.dataset import pair_rows, read_catalogue
@@ -100,7 +100,7 @@ def test_the_probe_is_what_the_network_in_torch_says(
     tokenizer = load_tokenizer(stages["labels"] / "tokenizer.json")
     catalogue = read_catalogue(stages["text"], tokenizer)
     dev = pl.read_parquet(stages["data"] / "judgments.parquet").filter(pl.col("split") == "dev")
-    logits = kept[0].logits(pair_rows(dev, catalogue, tokenizer, "dev"))
+    logits = kept[0].logits(pair_rows(dev, catalogue, "dev"))
     expected = torch.softmax(torch.from_numpy(logits) / result.counts["best_temperature"], dim=1).numpy()
     bundle = open_bundle(tmp_path)
     scored = bundle.score_pairs(dev.select("query", "item_id"))
@@ -110,8 +110,8 @@ def test_the_probe_is_what_the_network_in_torch_says(
 @pytest.mark.parametrize(
     ("module", "function", "call"),
     [
-        (neural, "mean_auroc", 2),
-        (neural, "mean_auroc", 4),
+        (judging, "mean_auroc", 2),
+        (judging, "mean_auroc", 4),
         (neural, "write_json", 4),
         (training, "export_bundle", 1),
     ],
@@ -154,7 +154,7 @@ def test_patience_stops_and_the_best_epoch_is_kept(
 ) -> None:
     def run(patience: int) -> tuple[list[float], Any]:
         aurocs = iter([0.6, 0.9, 0.7, 0.8, 0.85])
-        monkeypatch.setattr(neural, "mean_auroc", lambda grades, probs: next(aurocs))
+        monkeypatch.setattr(judging, "mean_auroc", lambda grades, probs: next(aurocs))
         out = tmp_path / str(patience)
         out.mkdir()
         result = train_student(
@@ -174,7 +174,7 @@ def test_pair_features_do_not_depend_on_the_order_of_pairs(stages: dict[str, Pat
     catalogue = read_catalogue(stages["text"], tokenizer)
     pairs = pl.read_parquet(stages["labels"] / "shard-00000.parquet")
     order = np.random.default_rng(0).permutation(pairs.height)
-    rows, shuffled = (pair_rows(table, catalogue, tokenizer, "test") for table in (pairs, pairs[order]))
+    rows, shuffled = (pair_rows(table, catalogue, "test") for table in (pairs, pairs[order]))
     assert rows.features.shape == (pairs.height, len(FEATURE_NAMES))
     assert np.abs(rows.features[order] - shuffled.features).max() <= 1e-6
     assert [shuffled.queries[i] for i in shuffled.query_rows] == pairs[order]["query"].to_list()

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pertinent import files
 from pertinent.errors import ModelError
 from pertinent.pipeline.stage import run_stage
 from pertinent.teacher import checkpoints, cross_encoder, trainer
@@ -204,7 +205,7 @@ def test_a_kept_checkpoint_outlives_its_folder_and_gives_way_to_a_later_one(
         def refuses(*_: object) -> None:
             raise OSError("no links here")
 
-        monkeypatch.setattr(checkpoints.os, "link", refuses)
+        monkeypatch.setattr(files.os, "link", refuses)
     first, second = checkpoint(tmp_path / "work", 4), checkpoint(tmp_path / "work", 8, 7.0)
     kept = keep_apart(first, tmp_path / "kept")
     assert (kept / "model.safetensors").samefile(first / "model.safetensors") == links

@@ -60,6 +60,7 @@ def test_a_folder_holds_what_its_docstring_says(saved: Path) -> None:
         "teacher.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "token_vectors.npy",
     }
     assert (saved / "README.md").read_text() == "# A card\n"
     assert {value.dtype for value in load_file(saved / "model.safetensors").values()} == {torch.float32}
@@ -144,10 +145,15 @@ def test_teachers_trained_apart_are_combined_into_one(untrained: Callable[..., T
     mean = sum(load_teacher(folder).score(QUERIES, TEXTS) for folder in folders) / 2
     assert teacher.score(QUERIES, TEXTS) == pytest.approx(mean, abs=1e-6)
     assert (np.load(tmp_path / "both" / "token_vectors.npy") == 4).all()
-    with pytest.raises(ConfigError, match=r"both: expected a folder that does not exist yet, found one"):
+    with pytest.raises(
+        ConfigError, match=r"both: expected a folder that is empty or not there yet, found one with files"
+    ):
         combine_teachers(folders, tmp_path / "both")
     with pytest.raises(ModelError, match=r"both: expected a teacher of one model, found an ensemble"):
         combine_teachers([folders[0], tmp_path / "both"], tmp_path / "three")
+    (folders[1] / "token_vectors.npy").unlink()
+    with pytest.raises(ModelError, match=r"llama: expected a teacher folder with token_vectors\.npy, found none"):
+        combine_teachers(folders, tmp_path / "two")
     with pytest.raises(ConfigError, match=r"expected two teachers or more, found 1"):
         combine_teachers(folders[:1], tmp_path / "one")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bert", "both", "llama"]

@@ -39,6 +39,7 @@ from pertinent.files import read_json, sha256_of_file, write_json
 FORMAT = 3
 DESCRIPTION = "bundle.json"
 STORE = "items"  # the first store's folder
+_KEYS = ("store", "encoder", "features", "guidelines")  # of a description, without which it cannot be opened
 CORPUS = "corpus"
 WHOLE_BYTES = 8 << 20  # a larger file is hashed in samples when a bundle is opened, whole when it is verified
 _BLOCK_BYTES, _BLOCKS = 1 << 16, 64  # of a sample
@@ -80,7 +81,10 @@ def read_description(folder: Path, *, check_hashes: bool = True, whole: bool = F
             f"{folder / DESCRIPTION}: expected bundle format {FORMAT}, found {document.get('format')} (pertinent {made_by}); "
             "export the bundle again"
         )
-    encoder = known_kind(document.get("encoder"), folder / DESCRIPTION)
+    for key in _KEYS:
+        if key not in document:
+            raise ModelError(f"{folder / DESCRIPTION}: expected the key {key}, found none; export the bundle again")
+    encoder = known_kind(document["encoder"], folder / DESCRIPTION)
     for path in bundle_files(folder, document["store"], encoder):
         if str(path.relative_to(folder)) not in document["files"]:
             raise ModelError(f"{path}: expected its SHA-256 in {DESCRIPTION}, found none")

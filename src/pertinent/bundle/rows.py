@@ -39,7 +39,8 @@ def encoding_of(description: Mapping[str, Any]) -> str:
         if name != "README.md" and not name.startswith(f"{description['store']}/")
     }
     told = {key: description.get(key) for key in ("format", "features", "item_text")}
-    return sha256_of_json({"record": RECORD, "files": files, **told})[:16]
+    precision = description["vectors"]["precision"]  # by which an item's vector is rounded
+    return sha256_of_json({"record": RECORD, "files": files, "precision": precision, **told})[:16]
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,10 @@ def read_records(
     places, starts, lengths = places[whole], starts[whole], lengths[whole]
     fixed = words[starts[:, None] + np.arange(_HEAD, _HEAD + n_fixed)].view(np.float32)
     begins = starts[:, None] + _HEAD + n_fixed + np.cumsum(lengths, axis=1) - lengths
-    lists = {key: _gathered(words, begins[:, k], lengths[:, k]) for k, key in enumerate(_LISTS)}
+    lists = {key: Ragged.cut(words, begins[:, k], lengths[:, k]) for k, key in enumerate(_LISTS)}
     n_grams = {field: words[starts + _COUNTS + k] for k, field in enumerate(FIELDS)}
     terms, rare_grams = ({field: lists[field, name] for field in FIELDS} for name in ("terms", "rare_grams"))
     lexical = LexicalItems(terms, n_grams, rare_grams)
     edges = np.cumsum([dimensions, *widths])
     own = [side.with_values(fixed[:, a:b]) for side, a, b in zip(sides, edges[:-1], edges[1:], strict=True)]
     return ItemRows(np.ascontiguousarray(fixed[:, :dimensions]), lexical, tuple(own)), places
-
-
-def _gathered(words: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    offsets = np.repeat(begins - starts[:-1], lengths)
-    return Ragged(words[offsets + np.arange(int(starts[-1]))], starts)

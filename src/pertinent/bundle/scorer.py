@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from pertinent.errors import DataError, ModelError
 from pertinent.features.assemble import all_specs, pair_features
 from pertinent.features.corpus import CorpusStatistics, LexicalItems
 from pertinent.features.encoder import Encoder
+from pertinent.features.session import open_session
 from pertinent.features.side import Side
 from pertinent.features.strings import StringTable
 from pertinent.types import Scale
@@ -166,15 +166,3 @@ def with_halves(
     rounded = StoredVectors.of([vectors], precision).first(np.arange(vectors.shape[0]))
     halves: NDArray[np.float32] = session.run(["halves"], {"items": rounded, "features": features})[0]
     return StoredVectors.of([rounded, halves], precision)
-
-
-def open_session(file: Path) -> Any:
-    """An onnxruntime session on one thread. Raises ModelError for a damaged file."""
-    # One thread, no spinning: onnxruntime would size its pools to the host and burn a core between requests.
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises kinds of its own for a damaged file
-        raise ModelError(f"{file}: cannot be opened: {str(error).splitlines()[0]}") from None

@@ -26,7 +26,7 @@ def audit(
     engine: Annotated[str, typer.Option(help="of the teacher: torch, or on a CPU onnx or onnx_int8")] = "torch",
     as_json: JsonFlag = False,
 ) -> None:
-    """Recompute logged features and scores from the bundle; exit 1 on skew beyond the tolerance."""
+    """Recompute logged features and scores from the bundle; exit 1 on skew, and where nothing could be compared."""
     from pertinent.pipeline.audit import Tolerance
     from pertinent.pipeline.audit import audit as compare
 
@@ -37,7 +37,7 @@ def audit(
         emit(found)
     else:
         _show(found)
-    if found["skew"]:
+    if found["skew"] or not found["compared"]:
         raise typer.Exit(1)
 
 
@@ -73,7 +73,7 @@ def _show(found: dict[str, Any]) -> None:
         numbers = f"{told['max_difference']:.3g}", f"{told['mean_difference']:.3g}", f"{told['share']:.2%}"
         table.add_row(name, *numbers)
     console.print(table)
-    for name in ("unknown_when_served", "unknown_to_the_bundle"):
+    for name in ("compared", "from_store", "unknown_when_served", "unknown_to_the_bundle"):
         console.print(f"{name.replace('_', ' ')}: {found[name]:,}")
     console.print("skew: " + (", ".join(found["skewed"]) if found["skew"] else "none"))
     if "live" in found:

@@ -25,6 +25,16 @@ def at_least(probs: ArrayLike) -> Floats:
     return np.asarray(np.cumsum(wide[:, :0:-1], axis=1)[:, ::-1], dtype=np.float64)
 
 
+def expected_gain(probs: ArrayLike) -> NDArray[np.float64]:
+    """What to rank by: (N,), sum_k p_k (2^k - 1) of probabilities (N, n), k the stored grade. NaN stays NaN.
+
+    Source: the gain of nDCG, Burges et al. 2005.
+    """
+    wide = np.asarray(probs, dtype=np.float64)
+    gains: NDArray[np.float64] = wide @ (np.exp2(np.arange(wide.shape[1])) - 1.0)
+    return gains
+
+
 def most_likely(probs: ArrayLike) -> Ints:
     """(N,) int64: the grade of highest probability, the lower one of equals."""
     grades: Ints = np.argmax(np.asarray(probs), axis=1).astype(np.int64)

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import rel_entr
 
-from pertinent.evaluation.classification import most_likely
-from pertinent.evaluation.intervals import bootstrap, percentile_interval
+from pertinent.evaluation.classification import most_likely, ratio_of
+from pertinent.evaluation.intervals import intervals_of
 from pertinent.evaluation.slices import QUERY_WORDS, slice_columns_of, slice_rows
 from pertinent.evaluation.statistics import Summed
 from pertinent.types import Scale
 
 COLUMNS = ("language", QUERY_WORDS, "grade")
 N_BINS = 10
+_BOTH = ("teacher", "student")  # the reference and the system
 _LEAST = 1e-12  # of a probability in a logarithm
 Probs = NDArray[np.float64]
 
@@ -37,12 +39,11 @@ def fidelity(
     scale: Scale,
     *,
     columns: Sequence[str] = COLUMNS,
-    reference: str = "teacher",
-    system: str = "student",
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Of the test pairs to which both gave probabilities (REFERENCE.p_k, SYSTEM.p_k in ``scores``):
+    """Of the test pairs to which both gave probabilities (teacher.p_k, student.p_k in ``scores``), the teacher being the
+    reference and the student the system:
 
     agreement: share whose likeliest grade is the same. within_1: share where it is at most one grade off. kl_nats: mean of
     sum_k p_k log(p_k / q_k), p the reference's. bias: mean of the system's less the reference's expected gain, in 0-1.
@@ -52,7 +53,7 @@ def fidelity(
     people; a gain is sum_k p_k (2^k - 1) over that of the top grade. slices: column -> value -> the same without intervals
     and bins. Empty where no pair has both.
     """
-    names = [f"{who}.{name}" for who in (reference, system) for name in scale.probability_columns]
+    names = [f"{who}.{name}" for who in _BOTH for name in scale.probability_columns]
     if not set(names) <= set(scores.columns):
         return {}
     finite = pl.all_horizontal(pl.col(names).is_not_null() & pl.col(names).is_finite())
@@ -61,7 +62,7 @@ def fidelity(
         return {}
     p, q = (
         test.select(f"{who}.{name}" for name in scale.probability_columns).to_numpy().astype(np.float64)
-        for who in (reference, system)
+        for who in _BOTH
     )
     grades = test["grade"].to_numpy().astype(np.int64)
     found = _numbers(p, q, grades)
@@ -77,8 +78,7 @@ def fidelity(
 
 def kl_nats(p: Probs, q: Probs) -> NDArray[np.float64]:
     """Kullback-Leibler divergence of q from p, row by row: (N,) float64 in nats, 0 where they are the same."""
-    ratio = np.log(np.maximum(p, _LEAST)) - np.log(np.maximum(q, _LEAST))
-    return np.asarray((p * ratio).sum(axis=1), dtype=np.float64)
+    return np.asarray(rel_entr(p, np.maximum(q, _LEAST)).sum(axis=1), dtype=np.float64)
 
 
 def _numbers(p: Probs, q: Probs, grades: NDArray[np.int64]) -> dict[str, Any]:
@@ -106,16 +106,10 @@ def _intervals(p: Probs, q: Probs, query_ids: pl.Series, resamples: int, seed: i
     queries = query_ids.rank("dense").to_numpy().astype(np.int64) - 1
     terms = {"agreement": (most_likely(p) == most_likely(q)).astype(np.float64), "kl_nats": kl_nats(p, q)}
     statistics = {
-        name: Summed.of_pairs(
-            queries,
-            int(queries.max()) + 1,
-            np.stack([term, np.ones(term.size)], axis=1),
-            lambda sums: sums[:, 0] / sums[:, 1],
-        )
+        name: Summed.of_pairs(queries, int(queries.max()) + 1, np.stack([term, np.ones(term.size)], axis=1), ratio_of)
         for name, term in terms.items()
     }
-    drawn = bootstrap(statistics, resamples=resamples, seed=seed)
-    ends = {name: percentile_interval(values) for name, values in drawn.items()}
+    ends = intervals_of(statistics, resamples=resamples, seed=seed)
     return {name: None if found is None else list(found) for name, found in ends.items()}
 
 

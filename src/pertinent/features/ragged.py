@@ -29,12 +29,17 @@ class Ragged:
     def __len__(self) -> int:
         return self.starts.size - 1
 
+    @classmethod
+    def cut(cls, values: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> Ragged:
+        """Rows of these lengths that begin at these places of ``values``, copied together."""
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        offsets = np.repeat(begins - starts[:-1], lengths)
+        return cls(values[offsets + np.arange(int(starts[-1]))], starts)
+
     def take(self, rows: NDArray[np.int64]) -> Ragged:
         """The rows at these positions, in this order, copied together."""
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        offsets = np.repeat(self.starts[rows] - starts[:-1], lengths)
-        return Ragged(self.values[offsets + np.arange(int(starts[-1]))], starts)
+        begins = self.starts[rows]
+        return Ragged.cut(self.values, begins, self.starts[rows + 1] - begins)
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pertinent.errors import ModelError
+from pertinent.features.session import open_session
 from pertinent.files import read_json
 
 GRAPH, ABOUT, TOKENIZER = "encoder.onnx", "encoder.json", "tokenizer.json"
-CACHED_QUERIES = 10_000  # vectors of 64 numbers: about 3 MB with their keys
+CACHED_QUERIES = 10_000  # vectors of 64 numbers: 6.4 MB with short queries as keys, by tracemalloc
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,7 @@ class SentenceGraph:
     def open(cls, folder: Path) -> SentenceGraph:
         """The folder's encoder.onnx, encoder.json and tokenizer.json. Raises ModelError for a damaged graph."""
         about = read_json(folder / ABOUT)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises kinds of its own for a damaged file
-            raise ModelError(f"{folder / GRAPH}: cannot be opened: {str(error).splitlines()[0]}") from None
+        session = open_session(folder / GRAPH)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         tokenizer.no_padding()
         tokenizer.enable_truncation(about["max_tokens"])

@@ -121,8 +121,8 @@ class Interest:
     priors: Mapping[int, NDArray[np.float32]]
     rows: Mapping[int, NDArray[np.int32]]
     tables: Mapping[int, NDArray[np.float32]]
-    names: tuple[str, ...] = ()  # of the categories
-    column: str = ""  # of the items, that has them
+    names: tuple[str, ...]  # of the categories
+    column: str  # of the items, that has them
     specs: tuple[FeatureSpec, ...] = (
         FeatureSpec("interest.share", "query-item", "categories"),  # P(category of the item | query)
         FeatureSpec("interest.lift", "query-item", "categories"),  # log(P(c | query) / P(c))
@@ -179,9 +179,7 @@ class Interest:
     def from_arrays(cls, specs: tuple[FeatureSpec, ...], arrays: Arrays) -> Interest:
         """The inverse of to_arrays."""
         priors, rows, tables = ({SERVED: arrays[name]} for name in ("priors", "rows", "tables"))
-        # Bundles that cannot encode items anew lack these two.
-        names = tuple(arrays["names"].tolist()) if "names" in arrays else ()
-        column = str(arrays["column"][0]) if "column" in arrays else ""
+        names, column = tuple(arrays["names"].tolist()), str(arrays["column"][0])
         return cls(arrays["category_of"], priors, rows, tables, names, column, specs)
 
 

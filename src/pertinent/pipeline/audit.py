@@ -44,9 +44,9 @@ def audit(log: Path, bundle: Path, tolerance: Tolerance | None = None) -> dict[s
 
     log: folder of `pertinent.serving.feature_log`, or one file of it; rows of other bundles are counted and left.
     Returns {"bundle", "files", "requests", "rows", "from", "to" (ISO 8601), "other_bundles": {hash: rows},
-    "unknown_when_served", "unknown_to_the_bundle", "from_store" (not compared: the bundle has not these items): rows, "features", "probabilities": {name: {"max_difference",
-    "mean_difference", "share" (of the compared rows beyond tolerance)}}, "skewed": [names], "skew": bool}. Skewed are the
-    columns whose share is above tolerance.share, and either kind of unknown rows where theirs is. Raises DataError for a
+    "compared", "unknown_when_served", "unknown_to_the_bundle", "from_store" (not compared: the bundle has not these items):
+    rows, "features", "probabilities": {name: {"max_difference", "mean_difference", "share" (of the compared rows beyond
+    tolerance)}}, "skewed": [names], "skew": bool}. Skewed are the columns whose share is above tolerance.share, and either kind of unknown rows where theirs is. Raises DataError for a
     log without rows of this bundle or a file that is not of a feature log, ModelError for the bundle.
     """
     allowed = tolerance or Tolerance()
@@ -173,6 +173,6 @@ class _Found:
         skewed = [name for name, told in {**features, **probs}.items() if told["share"] > share]
         skewed += [name for name, n in self.unknown.items() if n / self.rows > share]
         counts = {"requests": len(self.requests), "rows": self.rows, "other_bundles": dict(self.others), **self.unknown}
-        counts |= {"from_store": self.from_store}
+        counts |= {"compared": self.features.n, "from_store": self.from_store}
         counts |= {"from": self.times[0].isoformat(), "to": self.times[1].isoformat()}
         return {**counts, "features": features, "probabilities": probs, "skewed": skewed, "skew": bool(skewed)}

@@ -13,7 +13,7 @@ from pertinent.bundle.scorer import Scorer, open_bundle
 from pertinent.data.build import load_dataset
 from pertinent.errors import DataError
 from pertinent.evaluation import evaluate, training_prior, with_baselines, write_evaluation
-from pertinent.evaluation.classification import auroc
+from pertinent.evaluation.classification import auroc, expected_gain
 from pertinent.evaluation.fidelity import with_fidelity
 from pertinent.evaluation.intervals import Method
 from pertinent.evaluation.slices import ITEM_POPULARITY
@@ -100,9 +100,8 @@ def evaluate_run(
 
 def with_system(scores: pl.DataFrame, name: str, probs: NDArray[np.float32], scale: Scale) -> pl.DataFrame:
     """Add a system's expected gain, by which it ranks, and its grade probabilities."""
-    gains = np.exp2(np.arange(scale.n_grades)) - 1.0
     columns = [pl.Series(f"{name}.{p}", probs[:, k]) for k, p in enumerate(scale.probability_columns)]
-    return scores.with_columns(pl.Series(name, probs.astype(np.float64) @ gains), *columns)
+    return scores.with_columns(pl.Series(name, expected_gain(probs)), *columns)
 
 
 def evaluate_scores(

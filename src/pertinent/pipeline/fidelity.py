@@ -15,7 +15,8 @@ from scipy import stats
 
 from pertinent.bundle import bundle_folder
 from pertinent.errors import DataError, ModelError
-from pertinent.evaluation.classification import ratio_of
+from pertinent.evaluation.classification import most_likely, ratio_of
+from pertinent.evaluation.fidelity import kl_nats
 from pertinent.evaluation.intervals import intervals_of
 from pertinent.evaluation.pooled import PooledAuroc
 from pertinent.evaluation.statistics import Statistic, Summed, value_of
@@ -27,7 +28,6 @@ from pertinent.teacher.saving import load_teacher
 from pertinent.text.item_texts import ItemTexts
 
 PER_REQUEST = 20  # candidates of one request in the sample: enough for a rank correlation, and many requests fit
-_LEAST = 1e-9  # of a probability inside a logarithm
 _COLUMNS = ("bundle", "request_id", "query", "item_id", "relevance")
 
 
@@ -103,19 +103,17 @@ def sampled(rows: pl.DataFrame, n: int, seed: int) -> pl.DataFrame:
 def fidelity(probs: Probs) -> Mapping[str, Statistic]:
     """Statistics over queries.
 
-    top_grade_agreement: share of pairs whose likeliest grade is the same. kl: mean KL(teacher || student), in nats.
+    agreement and kl_nats: as `evaluation.fidelity` has them, the teacher being the reference.
     auroc_k+: of the student's P(grade >= k), k shown, where the teacher's likeliest grade decides. rank_correlation: mean
     over requests of Spearman's between the expected gains; a request where either gives one value for all has none.
     """
     n_queries = int(probs.queries.max()) + 1
     ones = np.ones(len(probs.queries))
-    top = probs.teacher.argmax(axis=1)
-    hits = (probs.student.argmax(axis=1) == top).astype(np.float64)
-    held = np.maximum(probs.teacher, _LEAST), np.maximum(probs.student, _LEAST)
-    kl = (probs.teacher * np.log(held[0] / held[1])).sum(axis=1)
+    top = most_likely(probs.teacher)
+    agrees = (most_likely(probs.student) == top).astype(np.float64)
     found: dict[str, Statistic] = {
         name: Summed.of_pairs(probs.queries, n_queries, np.stack([terms, ones], axis=1), ratio_of)
-        for name, terms in (("top_grade_agreement", hits), ("kl", kl))
+        for name, terms in (("agreement", agrees), ("kl_nats", kl_nats(probs.teacher, probs.student)))
     }
     for k in range(1, probs.teacher.shape[1]):
         at_least = probs.student[:, k:].sum(axis=1)

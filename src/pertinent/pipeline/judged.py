@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from pertinent.data.build import load_dataset
@@ -15,6 +14,7 @@ from pertinent.data.trec import read_qrels, read_trec_run
 from pertinent.data.wands import GRADES as WANDS_GRADES
 from pertinent.data.wands import is_wands, read_labels
 from pertinent.errors import DataError
+from pertinent.evaluation.classification import expected_gain
 from pertinent.files import read_json, read_parquet
 from pertinent.pipeline.pairs import read_pairs
 from pertinent.types import Scale
@@ -213,4 +213,4 @@ def _with_scale(found: JudgedPairs, n_grades: int | None) -> JudgedPairs:
 
 def _expected_gain(rows: pl.DataFrame, probabilities: Sequence[str]) -> pl.Series:
     probs = rows.select(pl.col(probabilities).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    return pl.Series("score", probs @ (np.exp2(np.arange(probs.shape[1])) - 1.0))
+    return pl.Series("score", expected_gain(probs))

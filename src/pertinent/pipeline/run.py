@@ -24,7 +24,7 @@ from pertinent.pipeline.student import require_backend, student_inputs, train_fr
 from pertinent.report import write_label_report, write_report
 from pertinent.teacher.trackers import require_trackers
 from pertinent.text.build import build_text
-from pertinent.types import Scale, StageResult
+from pertinent.types import StageResult
 
 STAGES = ("data", "text", "teacher", "labels", "student", "evaluation")
 TRAINING_STACK = ("torch", "transformers", "accelerate", "peft", "huggingface_hub", "onnx", "safetensors")
@@ -115,9 +115,7 @@ def _run_stages(config: RunConfig, until: str) -> dict[str, Any]:
         part = config.evaluation
         found = evaluate_run(part, data, text, teacher, student, out, backbone=backbone, seed=config.seed)
         if part.label_shares:
-            scale = Scale(tuple(read_json(data / "dataset.json")["scale"]["guidelines"]))
-            how: dict[str, Any] = {"method": part.intervals, "resamples": part.resamples, "seed": config.seed}
-            write_label_scaling(part.label_shares, labels, out, scale, train=train_on, **how)
+            write_label_scaling(part.label_shares, labels, out, train=train_on)
         return found
 
     stage("teacher", config.teacher, {**keys("data", "text"), "backbone": backbone.description}, train_the_teacher)

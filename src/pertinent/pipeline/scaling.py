@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import polars as pl
 from pertinent.bundle.scorer import open_bundle
 from pertinent.errors import ConfigError
 from pertinent.evaluation import evaluate
-from pertinent.evaluation.intervals import Method
 from pertinent.evaluation.metrics import relevant_grade
 from pertinent.files import read_json, read_parquet, write_json, write_parquet
 from pertinent.pipeline.evaluate import with_system
@@ -27,29 +26,23 @@ def write_label_scaling(
     shares: Sequence[float],
     labels: Path,
     evaluation: Path,
-    scale: Scale,
     *,
     train: Callable[[Path, Path], object],
-    method: Method,
-    resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Train a student on each share of the label shards, and write evaluation/label_scaling.json, which is returned.
+) -> None:
+    """Train a student on each share of the label shards, and write evaluation/label_scaling.json.
 
     shares: in (0, 1); the whole is the run's own student. A pair of a smaller share is in every larger one. labels: the
-    labelling stage's folder. evaluation: holds scores.parquet with the student and the teacher. train: (labels, out) ->
-    a bundle in ``out``. {"metric": the AUROC of the relevant grades, "points": [{"n_labels", "share", "metrics",
-    "intervals"}] in order of n_labels, "ceiling": the teacher's "metrics" and "intervals"}. A share that was measured before
-    a kill is not measured again. Raises ConfigError for a share that has no label.
+    labelling stage's folder. evaluation: holds scores.parquet, and metrics.json, which says how to measure and has the
+    whole and the teacher. train: (labels, out) -> a bundle in ``out``.
+    The file: {"metric": the AUROC of the relevant grades, "points": [{"n_labels", "share", "metrics", "intervals"}] in
+    order of n_labels, "ceiling": the teacher's "metrics" and "intervals"}. A share that was measured before a kill is not
+    measured again. Raises ConfigError for a share that has no label.
     """
     scores = read_parquet(evaluation / "scores.parquet")
+    whole = read_json(evaluation / "metrics.json")
+    scale = Scale.of_size(whole["n_grades"])
+    method, resamples, seed = (whole[key] for key in ("interval_method", "resamples", "seed"))
     work = evaluation / ".label_scaling"
-
-    def measured(system: str, frame: pl.DataFrame) -> dict[str, Any]:
-        found = evaluate(
-            frame, scale, systems=[system], slice_columns=(), method=method, resamples=resamples, seed=seed
-        ).metrics
-        return {"metrics": found["systems"][system], "intervals": found["intervals"][system]}
 
     points = []
     for share in sorted(set(shares)):
@@ -61,15 +54,20 @@ def write_label_scaling(
             (folder / "student").mkdir(exist_ok=True)
             train(folder / "labels", folder / "student")
             frame = _scored_by(folder / "student", scores, scale)
-            write_json(point, {"n_labels": n_labels, "share": share, **measured("student", frame)})
+            found = evaluate(
+                frame, scale, systems=["student"], slice_columns=(), method=method, resamples=resamples, seed=seed
+            )
+            write_json(point, {"n_labels": n_labels, "share": share, **_of("student", found.metrics)})
         points.append(read_json(point))
-    points.append({"n_labels": _n_labels(labels), "share": 1.0, **measured("student", scores)})
+    points.append({"n_labels": _n_labels(labels), "share": 1.0, **_of("student", whole)})
     metric = f"auroc_{relevant_grade(scale.n_grades) + 1}+"
-    document = {"metric": metric, "points": points, "ceiling": {"system": "teacher", **measured("teacher", scores)}}
+    document = {"metric": metric, "points": points, "ceiling": {"system": "teacher", **_of("teacher", whole)}}
     write_json(evaluation / FILE, document)
     shutil.rmtree(work, ignore_errors=True)
-    written: dict[str, Any] = read_json(evaluation / FILE)
-    return written
+
+
+def _of(system: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {"metrics": metrics["systems"][system], "intervals": metrics["intervals"][system]}
 
 
 def _take_share(labels: Path, out: Path, share: float, seed: int) -> int:

@@ -44,11 +44,12 @@ def train_from_run(
 
     encoder = None
     if config.encoder != "static":
+        from pertinent.features.sentence import ABOUT
         from pertinent.teacher.backbones import resolve_backbone
         from pertinent.teacher.unpack import write_encoder
 
         encoder = out / _TRANSFORMER
-        if not (encoder / "encoder.json").is_file():  # written last
+        if not (encoder / ABOUT).is_file():  # written last
             encoder.mkdir(exist_ok=True)
             write_encoder(resolve_backbone(config.sentence.backbone), encoder, max_tokens=config.sentence.max_tokens)
     result = train_student(config, data, text, labels, out, seed=seed, mined=mined, encoder=encoder)

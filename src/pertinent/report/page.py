@@ -57,6 +57,7 @@ def render(run: RunFiles, target: Path) -> str:
 def _context(run: RunFiles, target: Path) -> dict[str, Any]:
     results = Results.of(run.metrics)
     n_grades = run.n_grades
+    slices = tables.slice_tables(run.metrics, n_grades)
     return {
         "run": run,
         "facts": _facts(run),
@@ -76,7 +77,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "features": faithfulness.important_features(run.importance),
         "notes": [*doubts(run), *_texts(run.metrics.get("notes"))],
         "counts": numbers.flat(mapping(run.metrics.get("counts"))),
-        "slices": tables.slice_tables(run.metrics, n_grades),
+        "slices": slices,
         "baselines": tables.BASELINES,
         "small_slice_queries": MIN_QUERIES,
         "confusions": probabilities.confusions(run),
@@ -90,7 +91,7 @@ def _context(run: RunFiles, target: Path) -> dict[str, Any]:
         "files": links(run.folder, LINKED, target),
         "system_name": system_name,
         "slice_name": slice_name,
-        **_figures(run, results),
+        **_figures(run, results, slices),
     }
 
 
@@ -118,14 +119,13 @@ def _beyond_banner(note: str) -> str:
     return "" if note.rstrip(".") == GENERATED_BANNER else note
 
 
-def _figures(run: RunFiles, results: Results) -> dict[str, Any]:
+def _figures(run: RunFiles, results: Results, slices: Mapping[str, Sequence[SliceTable]]) -> dict[str, Any]:
     """Every plot of the page, each with an id of its own."""
     idents = (f"plot-{number}" for number in count(1))
     systems = in_order(set(results.systems))
     thresholds = [auroc(threshold) for threshold in range(2, run.n_grades + 1)]
     ece = {s: results.value(s, "ece") for s in probabilities.SHOWN}
     spreads = {s: spread for s in probabilities.SHOWN if (spread := probabilities.score_spread(run, s))}
-    slices = tables.slice_tables(run.metrics, run.n_grades)
     scaling = label_scaling(run.label_scaling, run.n_grades)
     return {
         "scaling": scaling,

@@ -183,7 +183,7 @@ def scaling_panel(ident: str, scaling: Scaling) -> Markup:
     drawn = [(point.n_labels, point.value, point.interval) for point in scaling.points if point.value is not None]
     ends = [end for _, value, interval in drawn for end in (value, *(interval or ()))]
     ends += [] if scaling.teacher is None else [scaling.teacher]
-    low, high = math.floor(min(ends) * 50 - 1e-9) / 50, math.ceil(max(ends) * 50 + 1e-9) / 50
+    low, high = math.floor(min(ends) * 50 - 1e-9) / 50, min(math.ceil(max(ends) * 50 + 1e-9) / 50, 1.0)
     spoken = "; ".join(f"{count(n)} labels {decimals(v)} {interval_text(i)}".strip() for n, v, i in drawn)
     spoken += "" if scaling.teacher is None else f"; the teacher {decimals(scaling.teacher)}"
     drawing = Drawing(ident, WIDTH, 240, f"{scaling.metric.name} of the student by number of labels", f"{spoken}.")
@@ -242,6 +242,6 @@ def _spoken(results: Results, system: str, metric: Metric) -> str:
 def _thousands(number: int) -> str:
     """``1.2k``, ``30M``: a number of labels in the room that a tick has."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # which three digits round to 1000 of the smaller unit
             return f"{number / size:.3g}{letter}"
     return str(number)

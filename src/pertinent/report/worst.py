@@ -82,11 +82,12 @@ def worst_queries(run: RunFiles, system: str = "student", limit: int = 20) -> Wo
     chosen = [query_id for query_id, _ in worst]
     groups = run.scores.filter(pl.col("query_id").is_in(chosen)).partition_by("query_id", as_dict=True)
     kept = {query_id: _chosen_items(groups[(query_id,)], system, systems) for query_id in chosen}
+    probabilities = {s: run.probability_columns(s) for s in systems}
     titles = run.titles(item_id for rows in kept.values() for item_id in rows["item_id"])
     queries = []
     for query_id in chosen:
         cells = tuple(_ndcg_cell(by_system[s], query_id) for s in systems)
-        queries.append(_query(groups[(query_id,)], kept[query_id], cells, systems, titles))
+        queries.append(_query(groups[(query_id,)], kept[query_id], cells, probabilities, titles))
     return Worst(system, systems, tuple(queries))
 
 
@@ -122,19 +123,20 @@ def _query(
     pairs: pl.DataFrame,
     kept: pl.DataFrame,
     ndcgs: tuple[Cell, ...],
-    systems: tuple[str, ...],
+    probabilities: Mapping[str, list[str]],
     titles: Mapping[str, str],
 ) -> WorstQuery:
     first = pairs.row(0, named=True)
     language = str(first.get("language") or "")
-    items = tuple(_item(row, systems, titles) for row in kept.iter_rows(named=True))
+    items = tuple(_item(row, probabilities, titles) for row in kept.iter_rows(named=True))
     tag = language if _LANGUAGE_TAG.fullmatch(language) else ""
     return WorstQuery(first["query"], language, tag, ndcgs, items, pairs.height - kept.height)
 
 
-def _item(row: Mapping[str, Any], systems: tuple[str, ...], titles: Mapping[str, str]) -> WorstItem:
+def _item(row: Mapping[str, Any], probabilities: Mapping[str, list[str]], titles: Mapping[str, str]) -> WorstItem:
+    """probabilities: the columns of each system's, none where it gives none, in the order of the cells."""
     item_id = row["item_id"]
-    ranks = tuple(_rank_cell(row[_rank_column(s)], row[s], _said(row, s)) for s in systems)
+    ranks = tuple(_rank_cell(row[_rank_column(s)], row[s], _said(row, columns)) for s, columns in probabilities.items())
     return WorstItem(item_id, titles.get(item_id) or item_id, row["grade"] + 1, ranks)
 
 
@@ -144,15 +146,12 @@ def _rank_cell(position: int | None, score: float | None, said: str) -> Cell:
     return Cell(str(position), said or f"{score:.2f}")
 
 
-def _said(row: Mapping[str, Any], system: str) -> str:
+def _said(row: Mapping[str, Any], columns: list[str]) -> str:
     """``L4 62%``: the most likely grade by the system's own probabilities; nothing where it gives none."""
-    probs: list[float] = []
-    while (name := f"{system}.p_{len(probs) + 1}") in row:
-        value = numbers.measured(row[name])
-        if value is None:
-            return ""
-        probs.append(value)
-    return f"L{int(np.argmax(probs)) + 1} {numbers.percent(max(probs))}" if probs else ""
+    probs = [value for column in columns if (value := numbers.measured(row[column])) is not None]
+    if not probs or len(probs) < len(columns):
+        return ""
+    return f"L{int(np.argmax(probs)) + 1} {numbers.percent(max(probs))}"
 
 
 def _rank_column(system: str) -> str:

@@ -100,9 +100,14 @@ def answer_tei(loaded: Loaded, request: TeiRerankRequest, settings: Settings) ->
 
 
 def _documents(loaded: Loaded, query: str, documents: Sequence[str | Document], settings: Settings) -> Scored:
+    return score_documents(loaded, query, *ids_and_texts(documents), settings.batch)
+
+
+def ids_and_texts(documents: Sequence[str | Document]) -> tuple[list[str | None], list[str | None]]:
+    """Of each document its ID and its text; None where it has none."""
     ids = [None if isinstance(document, str) else document.id for document in documents]
     texts = [document if isinstance(document, str) else document.text for document in documents]
-    return score_documents(loaded, query, ids, texts, settings.batch)
+    return ids, texts
 
 
 def _sent_back(document: str | Document) -> dict[str, str]:

@@ -22,7 +22,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pertinent.errors import ModelError, PertinentError
-from pertinent.serving.answers import Answer, answer_rank, answer_rerank, answer_score, answer_tei, degraded_by
+from pertinent.serving.answers import (
+    Answer,
+    answer_rank,
+    answer_rerank,
+    answer_score,
+    answer_tei,
+    degraded_by,
+    ids_and_texts,
+)
 from pertinent.serving.bundles import Bundles, BusyError, Loaded
 from pertinent.serving.changes import change_routes
 from pertinent.serving.feature_log import FeatureLog, Served
@@ -33,7 +41,6 @@ from pertinent.serving.problems import Refusal
 from pertinent.serving.queueing import Queue
 from pertinent.serving.schemas import (
     BundleRequest,
-    Document,
     RankRequest,
     RerankRequest,
     ScoreRequest,
@@ -299,28 +306,25 @@ async def _changed(change: Callable[[], dict[str, Any]]) -> Response:
         raise Refusal(422, "refused", str(error)) from None
 
 
-def _check_limits(asked: BaseModel, settings: Settings) -> tuple[str, list[str | None], list[str | None]]:
+def _check_limits(asked: BaseModel, settings: Settings) -> tuple[str, Sequence[str | None], Sequence[str | None]]:
     """The query, and of each candidate its ID and its text. Raises Refusal 422 beyond a limit."""
-    documents: Sequence[str | Document]
+    ids: Sequence[str | None]
+    texts: Sequence[str | None]
     if isinstance(asked, ScoreRequest):
-        query, documents = asked.query, [Document.model_construct(id=item) for item in asked.item_ids]
+        query, ids, texts = asked.query, asked.item_ids, [None] * len(asked.item_ids)
     elif isinstance(asked, RerankRequest):
-        query, documents = asked.query, asked.documents
+        query, (ids, texts) = asked.query, ids_and_texts(asked.documents)
     else:
         assert isinstance(asked, TeiRerankRequest)
-        query, documents = asked.query, asked.texts
+        query, (ids, texts) = asked.query, ids_and_texts(asked.texts)
     if len(query) > settings.max_query_characters:
         raise Refusal(
             422,
             "invalid",
             f"query: expected at most {settings.max_query_characters:,} characters, found {len(query):,}",
         )
-    if len(documents) > settings.max_candidates:
-        raise Refusal(
-            422, "invalid", f"expected at most {settings.max_candidates:,} candidates, found {len(documents):,}"
-        )
-    ids = [None if isinstance(one, str) else one.id for one in documents]
-    texts = [one if isinstance(one, str) else one.text for one in documents]
+    if len(ids) > settings.max_candidates:
+        raise Refusal(422, "invalid", f"expected at most {settings.max_candidates:,} candidates, found {len(ids):,}")
     longest = max((len(text) for text in texts if text is not None), default=0)
     if longest > settings.max_text_characters:
         raise Refusal(

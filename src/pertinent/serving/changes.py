@@ -19,7 +19,7 @@ from pertinent.serving.bundles import Bundles, Loaded
 from pertinent.serving.guard import ITEMS, body_of, parsed
 from pertinent.serving.metrics import Metrics
 from pertinent.serving.problems import Refusal
-from pertinent.serving.schemas import ItemIdsRequest, ItemsRequest
+from pertinent.serving.schemas import MAX_ID_CHARACTERS, ItemIdsRequest, ItemsRequest
 from pertinent.serving.settings import Settings
 from pertinent.serving.stores import READ_ONLY, ItemStore, StoreError
 from pertinent.text.sources import FieldSource
@@ -38,6 +38,9 @@ def write_changed(
     if not items.height:
         return 0, 0
     ids = items["item_id"].to_list()
+    if longest := next((item for item in ids if len(item) > MAX_ID_CHARACTERS), ""):
+        said = f"expected at most {MAX_ID_CHARACTERS} characters, as a request may ask for, found {len(longest):,}"
+        raise DataError(f"item_id {longest[:20]}...: {said}")
     return write_records(store, dict(zip(ids, encoder.encode(items, sources).records(), strict=True)))
 
 

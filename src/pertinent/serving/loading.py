@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,43 +38,44 @@ def load_items(
     what it wrote is unchanged then. Returns {"store", "encoding", "items", "written", "unchanged", "refused"}; refused: reason ->
     rows. Raises DataError for the first broken row, StoreError when the store cannot be written.
     """
-    folder = bundle_folder(bundle)
-    settings = Settings(bundle=folder, store=store)
-    check_store(settings)
-    scorer = open_bundle(folder)
-    opened = open_store(settings, scorer)
-    told: dict[str, Any] = {"store": opened.address, "encoding": encoding_of(scorer.description)}
-    try:
+    with _opened(store, bundle) as (opened, scorer, told):
         if items is None:
             return {**told, **_load_own(opened, scorer), "refused": {}}
         sources, _ = read_sources(fields)
-        encoder = ItemEncoder.of(scorer, folder)
+        encoder = ItemEncoder.of(scorer, bundle_folder(bundle))
         return {**told, **_load_table(opened, encoder, items, sources, skip_broken)}
-    finally:
-        opened.close()
 
 
 def delete_items(store: str, bundle: Path, items: Path) -> dict[str, Any]:
     """Delete the items that a table's column item_id names: {"store", "encoding", "items", "deleted", "absent"}."""
+    counts = {"items": 0, "deleted": 0, "absent": 0}
+    with _opened(store, bundle) as (opened, _, told):
+        n_rows, slices = _slices(items)
+        with progress("items: delete", n_rows, "items") as bar:
+            for _, rows in slices:
+                if "item_id" not in rows.columns:
+                    raise DataError(f"{items}: expected the column item_id, found {', '.join(rows.columns)}")
+                ids = rows["item_id"].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+                n_deleted = opened.delete(ids)
+                counts["items"] += len(ids)
+                counts["deleted"] += n_deleted
+                counts["absent"] += len(ids) - n_deleted
+                bar.advance(rows.height)
+    return {**told, **counts}
+
+
+@contextmanager
+def _opened(store: str, bundle: Path) -> Iterator[tuple[ItemStore, Scorer, dict[str, Any]]]:
+    """A store for a bundle's encoding, and what a report says of the two."""
     folder = bundle_folder(bundle)
     settings = Settings(bundle=folder, store=store)
     check_store(settings)
     scorer = open_bundle(folder)
     opened = open_store(settings, scorer)
-    n_items = n_deleted = 0
     try:
-        with progress("items: delete", _height(items), "items") as bar:
-            for _, rows in _slices(items):
-                if "item_id" not in rows.columns:
-                    raise DataError(f"{items}: expected the column item_id, found {', '.join(rows.columns)}")
-                ids = rows["item_id"].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
-                n_deleted += opened.delete(ids)
-                n_items += len(ids)
-                bar.advance(rows.height)
+        yield opened, scorer, {"store": opened.address, "encoding": encoding_of(scorer.description)}
     finally:
         opened.close()
-    told = {"store": opened.address, "encoding": encoding_of(scorer.description)}
-    return {**told, "items": n_items, "deleted": n_deleted, "absent": n_items - n_deleted}
 
 
 def _load_own(store: ItemStore, scorer: Scorer) -> dict[str, int]:
@@ -95,8 +97,9 @@ def _load_table(
 ) -> dict[str, Any]:
     counts = {"items": 0, "written": 0, "unchanged": 0}
     refused = [pl.DataFrame(schema=QUARANTINE_SCHEMA)]
-    with progress("items: load", _height(file), "items") as bar:
-        for lines, rows in _slices(file):
+    n_rows, slices = _slices(file)
+    with progress("items: load", n_rows, "items") as bar:
+        for lines, rows in slices:
             items, broken = encoder.clean_frame(file.name, rows, lines)
             if broken.height and not skip_broken:
                 first = broken.row(0, named=True)
@@ -110,9 +113,23 @@ def _load_table(
     return {**counts, "refused": reasons_of(pl.concat(refused))}
 
 
+def _slices(file: Path) -> tuple[int, Iterator[tuple[pl.Series, pl.DataFrame]]]:
+    """How many rows there are, and lines and rows, a batch at a time.
+
+    Parquet may be larger than memory; another table is read whole.
+    """
+    if kind_of(file) == ".parquet":
+        n_rows = _height(file)
+        return n_rows, _parquet_slices(file, n_rows)
+    table = read_table(file)
+    if table.broken.height:
+        first = table.broken.row(0, named=True)
+        raise DataError(f"{file}:{first['line']}: {first['reason']}")
+    starts = range(0, table.rows.height, _BATCH)
+    return table.rows.height, ((table.lines[at : at + _BATCH], table.rows[at : at + _BATCH]) for at in starts)
+
+
 def _height(file: Path) -> int:
-    if kind_of(file) != ".parquet":
-        return read_table(file).rows.height
     try:
         return int(pl.scan_parquet(file, glob=False).select(pl.len()).collect().item())
     except FileNotFoundError:
@@ -122,18 +139,9 @@ def _height(file: Path) -> int:
         raise DataError(f"{file}: not a readable Parquet file: {reason}") from None
 
 
-def _slices(file: Path) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
-    """Lines and rows, a batch at a time. Parquet may be larger than memory; another table is read whole."""
-    if kind_of(file) != ".parquet":
-        table = read_table(file)
-        if table.broken.height:
-            first = table.broken.row(0, named=True)
-            raise DataError(f"{file}:{first['line']}: {first['reason']}")
-        for start in range(0, table.rows.height, _BATCH):
-            yield table.lines[start : start + _BATCH], table.rows[start : start + _BATCH]
-        return
+def _parquet_slices(file: Path, n_rows: int) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
     scan = pl.scan_parquet(file, glob=False)
-    for start in range(0, _height(file), _BATCH * 20):
+    for start in range(0, n_rows, _BATCH * 20):
         part = scan.slice(start, _BATCH * 20).collect()
         for at in range(0, part.height, _BATCH):
             rows = part[at : at + _BATCH]

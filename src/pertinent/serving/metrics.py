@@ -102,11 +102,15 @@ def _bury_the_dead(folder: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process of this machine runs. One that has ended does not, though its parent may not have seen it yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # gone by now, or a system without /proc
+        return not Path("/proc/self/stat").exists()
+    return state not in "ZX"

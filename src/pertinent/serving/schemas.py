@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
 from pertinent.serving.settings import Blend
 
-ItemId = Annotated[str, Field(min_length=1, max_length=512)]
+MAX_ID_CHARACTERS = 512
+ItemId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
 Context = dict[
     Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=1000)] | bool | FiniteFloat | None
 ]
@@ -101,6 +103,14 @@ class ItemsRequest(Wire):
     """Items to put, each whole: a field that is not sent is a field that the item has not."""
 
     items: list[dict[Annotated[str, Field(max_length=200)], JsonValue]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_a_column(self) -> ItemsRequest:
+        try:
+            orjson.dumps(self.items)
+        except orjson.JSONEncodeError as error:  # an integer of more than 64 bits, which JSON allows and no column does
+            raise ValueError(f"items: {error}") from None
+        return self
 
 
 class ItemIdsRequest(Wire):

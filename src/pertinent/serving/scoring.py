@@ -185,25 +185,23 @@ def explained(found: Scored, query: str, places: Sequence[int]) -> dict[int, tup
     unchanged (occlusion; Robnik-Sikonja and Kononenko 2008, doi:10.1109/TKDE.2007.190734, with one replacing value).
     """
     candidates = found.candidates
-    if candidates is None or not candidates.known.any():
+    if candidates is None:
         return {}
-    scorer, known = candidates.scorer, np.flatnonzero(candidates.known)
-    names = [feature["name"] for feature in scorer.description["features"]]
-    query_vectors, vectors, features = candidates.inputs(query, known)
-    median = np.median(features, axis=0)
-    row_of = {int(place): row for row, place in enumerate(known)}
-    answer = {}
+    held = [place for place in places if candidates.known[place]]
+    if not held:
+        return {}
+    scorer = candidates.scorer
+    names, median = scorer.feature_names, np.median(found.features[candidates.known], axis=0)
+    query_vectors, vectors, _ = candidates.inputs(query, np.array(held, dtype=np.int64))
     # Vectors alone: their halves change with the features.
     vectors = vectors[:, : scorer.encoder.dimensions]
-    for place in places:
-        if place not in row_of:
-            continue
-        vector, own = vectors[row_of[place]][None], features[row_of[place]]
+    answer = {}
+    for place, vector in zip(held, vectors, strict=True):
+        own = found.features[place]
         changed = np.repeat(own[None], len(names) + 1, axis=0)
         changed[np.arange(len(names)), np.arange(len(names))] = median
-        relevance = relevance_of(scorer.run(query_vectors, np.repeat(vector, len(names) + 1, axis=0), changed))
-        lost = relevance[-1] - relevance[:-1]
-        answer[place] = (_named(names, own), _named(names, lost))
+        relevance = relevance_of(scorer.run(query_vectors, np.repeat(vector[None], len(names) + 1, axis=0), changed))
+        answer[place] = (_named(names, own), _named(names, relevance[-1] - relevance[:-1]))
     return answer
 
 

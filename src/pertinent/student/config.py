@@ -19,7 +19,7 @@ class FeaturesConfig(Config):
     interest: str | None = Field(
         default=None, description="column of items.parquet with an item's category; a query's interest is over these"
     )
-    engagement: bool = Field(default=False, description="smoothed rates of items and pairs, from the mine stage")
+    engagement: bool = Field(default=False, description="smoothed rates of items, from the mine stage")
     graph: int = Field(
         default=0, ge=0, le=256, description="dimensions of vectors from engaged queries and boards; 0: none"
     )

@@ -64,7 +64,6 @@ class PairRows:
     """Pairs as arrays: query_rows (N,) into queries, item_rows (N,) into the catalogue, features (N, F) float32."""
 
     queries: list[str]
-    query_tokens: Ragged
     query_rows: NDArray[np.int64]
     item_rows: NDArray[np.int64]
     features: NDArray[np.float32]
@@ -145,7 +144,7 @@ def left_out(specs: Sequence[FeatureSpec], without: Sequence[str]) -> tuple[NDAr
     return found[:-1], bool(found[-1])
 
 
-def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, label: str) -> PairRows:
+def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, label: str) -> PairRows:
     """Pairs (query, item_id, split) as arrays."""
     queries = pairs["query"].unique(maintain_order=True).to_list()
     query_of = {query: row for row, query in enumerate(queries)}
@@ -154,7 +153,7 @@ def pair_rows(pairs: pl.DataFrame, catalogue: Catalogue, tokenizer: Tokenizer, l
     with progress(f"student: {label} features", pairs.height, "pairs") as bar:
         features = pair_features_of(pairs, item_rows, catalogue)
         bar.advance(pairs.height)
-    return PairRows(queries, tokenise(tokenizer, queries), query_rows, item_rows, features)
+    return PairRows(queries, query_rows, item_rows, features)
 
 
 def pair_features_of(pairs: pl.DataFrame, item_rows: NDArray[np.int64], catalogue: Catalogue) -> NDArray[np.float32]:

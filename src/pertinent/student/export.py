@@ -16,7 +16,6 @@ from pertinent.bundle.building import item_vectors, write_texts
 from pertinent.bundle.encoders import write_encoder
 from pertinent.bundle.format import STORE, write_description, write_statistics
 from pertinent.bundle.items import ITEM_TEXT_KEYS
-from pertinent.bundle.scorer import open_session
 from pertinent.bundle.sides import write_sides
 from pertinent.bundle.store import PROBE, ItemStore, mapped_bytes
 from pertinent.bundle.vectors import Precision, StoredVectors
@@ -25,6 +24,7 @@ from pertinent.data.build import Dataset
 from pertinent.errors import ModelError
 from pertinent.features.assemble import all_specs
 from pertinent.features.encoder import Encoder
+from pertinent.features.session import open_session
 from pertinent.features.strings import StringTable
 from pertinent.files import read_json, write_parquet
 from pertinent.progress import say
@@ -118,7 +118,7 @@ def _write_probe(
 
     Raises ModelError where the model as it is served, without rounding, is not the trained one.
     """
-    rows = pair_rows(pairs, student.catalogue, student.tokenizer, "probe")
+    rows = pair_rows(pairs, student.catalogue, "probe")
     model, features = student.model, rows.features
     queries, items = student.encoder.encode_queries(rows.queries), encoded[rows.item_rows]
     trained = model.trained(queries[rows.query_rows], items, features)

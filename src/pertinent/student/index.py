@@ -156,13 +156,13 @@ def _write(folder: Path, scorer: Scorer, plan: _Plan) -> tuple[str, int]:
     old = scorer.description["store"]
     new = f"{STORE}-{int(old.removeprefix(f'{STORE}-')) + 1 if old != STORE else 2}"
     shutil.rmtree(folder / new, ignore_errors=True)  # what a killed run left
-    made = _made(scorer, plan)
-    store = ItemStore(made.row_of, made.item_vectors, made.lexical, made.sides)
-    store.write(folder / new)
+    _made(scorer, plan).write(folder / new)
     write_texts(folder / new, plan.texts)
+    store = ItemStore.open(folder, new)  # what is replayed is what lies there
+    made = replace(scorer, row_of=store.ids, item_vectors=store.vectors, lexical=store.lexical, sides=store.sides)
     n_replaced = _write_probe(read_parquet(folder / old / PROBE), made, plan, folder / new)
     replay(made, folder / new / PROBE)
-    n_items = len(made.row_of)
+    n_items = len(store.ids)
     document = {key: value for key, value in scorer.description.items() if key not in ("format", "files")}
     n_bytes = round(mapped_bytes(folder / new) / n_items, 1)
     write_description(folder, {**document, "store": new, "n_items": n_items, "store_bytes_per_item": n_bytes})
@@ -172,8 +172,8 @@ def _write(folder: Path, scorer: Scorer, plan: _Plan) -> tuple[str, int]:
     return new, n_replaced
 
 
-def _made(scorer: Scorer, plan: _Plan) -> Scorer:
-    """A scorer of the new items."""
+def _made(scorer: Scorer, plan: _Plan) -> ItemStore:
+    """The store of the new items, in memory."""
     held, fresh = np.flatnonzero(~plan.encode), np.flatnonzero(plan.encode)
     back = np.argsort(np.concatenate([held, fresh]))
     rows = plan.texts[fresh]
@@ -191,7 +191,7 @@ def _made(scorer: Scorer, plan: _Plan) -> Scorer:
         )
         vectors = vectors.with_rows(again, made)
     ids = StringTable.of(plan.texts["item_id"].to_list())
-    return replace(scorer, row_of=ids, item_vectors=vectors, lexical=lexical, sides=sides)
+    return ItemStore(ids, vectors, lexical, sides)
 
 
 def _encode(scorer: Scorer, texts: pl.DataFrame) -> tuple[LexicalItems, NDArray[np.float32]]:

@@ -87,11 +87,11 @@ class StaticTable(nn.Module):
         unit: Tensor = sums / norms
         return unit
 
-    def weighted(self) -> NDArray[np.float32]:
-        """The served table: each vector times its weight, rounded to float16 as it is stored: (V, d) float32."""
+    def weighted(self) -> NDArray[np.float16]:
+        """The served table: each vector times its weight, rounded as it is stored: (V, d) float16."""
         with torch.no_grad():
-            table = (self.vectors * torch.exp(self.log_weights)[:, None]).numpy()
-        return table.astype(np.float16).astype(np.float32)
+            table: NDArray[np.float32] = (self.vectors * torch.exp(self.log_weights)[:, None]).numpy()
+        return table.astype(np.float16)
 
 
 def bags(tokens: Ragged) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pertinent.errors import ModelError
-from pertinent.evaluation.calibration import TemperatureScaling
-from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.features.assemble import all_specs
 from pertinent.files import atomic_path, write_json
 from pertinent.progress import progress, say
 from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import PairRows, left_out
+from pertinent.student.judging import best_of, judged
 from pertinent.student.loss import margin_loss, soft_cross_entropy
 from pertinent.student.network import StudentHead
 from pertinent.student.prepare import Prepared
@@ -63,16 +62,11 @@ class Learner:
         return logits
 
     def judge(self, prepared: Prepared) -> dict[str, float]:
-        """Log loss and mean AUROC of the dev pairs once calibrated, and the temperature that does it."""
-        logits, grades = self.logits(prepared.dev_rows), prepared.dev_grades
+        """What `judged` says of the dev pairs. Raises ModelError where the network gives NaN."""
+        logits = self.logits(prepared.dev_rows)
         if not np.isfinite(logits).all():
             raise ModelError("student: the network gives NaN; lower student.learning_rate")
-        scaling = TemperatureScaling.fit(logits, grades)
-        probs = scaling.probabilities(logits)
-        loss = log_loss(grades, probs)
-        assert loss is not None
-        found = {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs)}
-        return {**found, "temperature": scaling.temperature}
+        return judged(logits, prepared.dev_grades)
 
 
 def step_pairs(config: StudentConfig, n_rows: int) -> int:
@@ -109,7 +103,7 @@ def fit(config: StudentConfig, learner: Learner, prepared: Prepared, out: Path, 
     by_query = config.margin_weight > 0
     with progress("student: train", rows.n_rows * config.epochs, "pairs", rows.n_rows * len(history)) as bar:
         for epoch in range(len(history), config.epochs):
-            if history and len(history) - max(history, key=lambda row: row["dev_auroc"])["epoch"] >= config.patience:
+            if history and len(history) - best_of(history)["epoch"] >= config.patience:
                 break
             torch.manual_seed(seed * 1000 + epoch)  # a resumed epoch draws the same dropout
             losses = []
@@ -130,7 +124,7 @@ def fit(config: StudentConfig, learner: Learner, prepared: Prepared, out: Path, 
                 losses.append(loss.item())
                 bar.advance(len(batch), f"loss {losses[-1]:.3f}")
             history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **learner.judge(prepared)})
-            if history[-1] == max(history, key=lambda row: row["dev_auroc"]):
+            if history[-1] is best_of(history):
                 best = copy.deepcopy(modules.state_dict())
             write_json(out / HISTORY, history)
             state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "best": best}

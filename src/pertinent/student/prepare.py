@@ -67,7 +67,7 @@ def prepare(
     names = dataset.scale.probability_columns
     tokenizer = Tokenizer.from_file(str(labels / "tokenizer.json"))
     catalogue = read_catalogue(text, tokenizer)
-    humans = human_rows(dataset.judgments, names, config.human_weight)
+    humans = human_rows(dataset.judgments, names, config.human_weight).filter(pl.col("weight") > 0)
     files = label_files(labels)
     n_labels = sum(pl.scan_parquet(file).select(pl.len()).collect().item() for file in files)
 
@@ -97,12 +97,12 @@ def prepare(
     dev = dataset.judgments.filter(pl.col("split") == "dev")
     counts = {
         "label_rows": n_labels,
-        "human_rows": humans.height if config.human_weight > 0 else 0,
+        "human_rows": humans.height,
         "label_queries": len(spill.queries),
         "dev_rows": dev.height,
         "items": len(catalogue.ids),
     }
-    dev_rows = pair_rows(dev, catalogue, tokenizer, "dev")
+    dev_rows = pair_rows(dev, catalogue, "dev")
     return Prepared(dataset, tokenizer, catalogue, spill.queries, rows, dev, dev_rows, counts)
 
 

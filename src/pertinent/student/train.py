@@ -19,6 +19,7 @@ from pertinent.files import write_json
 from pertinent.student.config import StudentConfig
 from pertinent.student.export import TrainedStudent, export_bundle, spread
 from pertinent.student.importance import IMPORTANCE_FILE, permutation_importance
+from pertinent.student.judging import best_of
 from pertinent.student.neural import CHECKPOINT, Learner, fit
 from pertinent.student.prepare import CACHE, Prepared, prepare
 from pertinent.student.sentence import export_graph, load_encoder
@@ -101,12 +102,12 @@ def _fitted(
         from pertinent.student.trees import fit_trees
 
         trees, history = fit_trees(config, texts, prepared, out, seed)
-        best = max(history, key=lambda row: row["dev_auroc"])
+        best = best_of(history)
         return ServedTrees(trees, best["temperature"], len(specs)), history, best
     torch.manual_seed(seed)  # here: whatever was drawn before depends on what a killed run had left
     learner = Learner.of(config, texts, prepared)
     history = fit(config, learner, prepared, out, seed)
-    best = max(history, key=lambda row: row["dev_auroc"])
+    best = best_of(history)
     return ServedNetwork(learner.head, best["temperature"], specs), history, best
 
 
@@ -130,8 +131,9 @@ def _text_vectors(
             graph.mkdir(parents=True, exist_ok=True)
             trained = encoder
             if config.encoder == "tower":
-                how: dict[str, Any] = {"buffer_rows": config.buffer_rows, "seed": seed}
-                trained = train_tower(config.tower, encoder, source, prepared, folder, **how)
+                trained = train_tower(
+                    config.tower, encoder, source, prepared, folder, buffer_rows=config.buffer_rows, seed=seed
+                )
             export_graph(trained, source, graph)
         return SentenceVectors.of(SentenceGraph.open(graph), config, prepared, folder)
 

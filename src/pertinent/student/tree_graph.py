@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from pertinent.evaluation.calibration import TemperatureScaling
 from pertinent.student.dataset import PairRows
 from pertinent.student.served import Floats
 from pertinent.student.trees import Trees, scalars_of
@@ -69,10 +70,8 @@ class ServedTrees:
         return items
 
     def trained(self, queries: Floats, items: Floats, features: Floats) -> Floats:
-        logits = self.trees.logits(scalars_of(queries, items, features)) / self.temperature
-        exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found: Floats = (exp / exp.sum(axis=1, keepdims=True)).astype(np.float32)
-        return found
+        logits = self.trees.logits(scalars_of(queries, items, features))
+        return TemperatureScaling(self.temperature).probabilities(logits).astype(np.float32)
 
     def served(self, rows: PairRows, queries: Floats, items: NDArray[Any], features: Floats) -> Floats:
         return self.trained(queries[rows.query_rows], items.astype(np.float32), features)

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from pertinent.errors import ConfigError
-from pertinent.evaluation.calibration import TemperatureScaling
-from pertinent.evaluation.classification import log_loss, mean_auroc
 from pertinent.features.assemble import all_specs
 from pertinent.files import write_json
 from pertinent.progress import progress
 from pertinent.student.config import StudentConfig
 from pertinent.student.dataset import left_out
+from pertinent.student.judging import best_of, judged
 from pertinent.student.prepare import Prepared
 from pertinent.student.rows import RowCache
 from pertinent.student.vectors import TextVectors
@@ -104,12 +104,11 @@ def fit_trees(
             if done % _JUDGED_EVERY and done < settings.rounds:
                 continue
             logits = Trees(base, booster, done).logits(dev_scalars)
-            history.append({"epoch": done, **_judged(logits, prepared.dev_grades)})
+            history.append({"epoch": done, **judged(logits, prepared.dev_grades)})
             write_json(out / "history.json", history)
-            best = max(range(len(history)), key=lambda k: history[k]["dev_auroc"])
-            if len(history) - 1 - best >= settings.patience:
+            if len(history) - 1 - history.index(best_of(history)) >= settings.patience:
                 break
-    return Trees(base, booster, history[best]["epoch"]), history
+    return Trees(base, booster, best_of(history)["epoch"]), history
 
 
 def soft_gradients(
@@ -121,18 +120,9 @@ def soft_gradients(
     """
     n_rows, n = targets.shape
     logits = raw if raw.ndim == 2 else raw.reshape(n, n_rows).T
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = exp / exp.sum(axis=1, keepdims=True)
+    probs = softmax(logits, axis=1)
     wide = weights[:, None].astype(np.float64)
     return wide * (probs - targets), wide * (n / (n - 1)) * probs * (1.0 - probs)
-
-
-def _judged(logits: NDArray[np.float64], grades: NDArray[np.int64]) -> dict[str, float]:
-    scaling = TemperatureScaling.fit(logits, grades)
-    probs = scaling.probabilities(logits)
-    loss = log_loss(grades, probs)
-    assert loss is not None
-    return {"dev_loss": loss, "dev_auroc": mean_auroc(grades, probs), "temperature": scaling.temperature}
 
 
 def _targets(rows: RowCache) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from pertinent.errors import ConfigError
-from pertinent.features.encoder import StaticEncoder, mean_vectors, tokenise
+from pertinent.features.encoder import Encoder, StaticEncoder, mean_vectors
 from pertinent.features.ragged import Ragged
 from pertinent.features.sentence import SentenceEncoder, SentenceGraph, projected
 from pertinent.files import atomic_path
@@ -25,7 +25,6 @@ from pertinent.student.prepare import Prepared
 
 _SMOOTHING = 1e-3  # a token's first weight is a / (a + its frequency); Arora et al. 2017, section 3
 _BLOCK_TEXTS = 1024  # run through a transformer between two files
-Encoder = StaticEncoder | SentenceEncoder
 
 
 class TextVectors(Protocol):
@@ -95,17 +94,17 @@ class StaticVectors:
     def full_table(self) -> NDArray[np.float16]:
         """(V, d) float16: trained rows where there are some, the first vectors (weight 1) elsewhere."""
         table = self.start.astype(np.float16)
-        table[self.kept] = self.module.weighted().astype(np.float16)
+        table[self.kept] = self.module.weighted()
         return table
 
     def encoder(self) -> StaticEncoder:
         return StaticEncoder(self.tokenizer, self.full_table())
 
     def served_items(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return mean_vectors(self.item_tokens.take(rows), self.full_table().astype(np.float32))
+        return mean_vectors(self.item_tokens.take(rows), self.full_table())
 
     def served_queries(self, queries: Sequence[str]) -> NDArray[np.float32]:
-        return mean_vectors(tokenise(self.tokenizer, queries), self.full_table().astype(np.float32))
+        return self.encoder().encode_queries(queries)
 
     def _of(self, tokens: Ragged) -> Tensor:
         compact = Ragged(self.position[tokens.values].astype(np.int32), tokens.starts)

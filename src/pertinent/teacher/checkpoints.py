@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from pertinent.errors import ModelError
-from pertinent.files import atomic_path
+from pertinent.files import atomic_path, link_or_copy
 
 CHECKPOINTS = "checkpoints"
 BATCH = "batch.txt"  # "query -> item" of each row whose loss was not a number
@@ -53,7 +52,7 @@ def keep_apart(checkpoint: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with atomic_path(kept) as temporary:
-        shutil.copytree(checkpoint, temporary, copy_function=_link)
+        shutil.copytree(checkpoint, temporary, copy_function=link_or_copy)
     return kept
 
 
@@ -98,10 +97,3 @@ def _is_finite(checkpoint: Path) -> bool:
                 if weights.is_floating_point() and not torch.isfinite(weights).all():
                     return False
     return True
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        shutil.copy2(source, target)

@@ -44,7 +44,7 @@ class TorchEngine:
     ) -> TorchEngine:
         """Move a network to ``device`` for scoring alone: with bfloat16 its weights are changed, the head's never.
 
-        compiled: by torch.compile, for any batch shape; the first batches take minutes, and a CPU needs a C++ compiler.
+        compiled: by torch.compile, for any batch shape; the first batches wait for it, and a CPU needs a C++ compiler.
 
         An encoder on a CPU becomes bfloat16 as a whole, which saves every cast, and runs ``attention.short_attention``
         where it can; anything else holds its linear layers so, and multiplies by autocast.

@@ -76,7 +76,7 @@ class Teacher:
         self, queries: Sequence[str], texts: Sequence[str], progress: Progress | None = None
     ) -> tuple[NDArray[np.float32], int]:
         """What ``score`` gives, and how many distinct pairs are longer than a member's token budgets and were cut."""
-        distinct, index = _distinct(queries, texts)
+        distinct, index = distinct_pairs(queries, texts)
         if not distinct:
             return np.zeros((0, self.n_grades), dtype=np.float32), 0
         found, n_cut = [], 0
@@ -89,10 +89,8 @@ class Teacher:
 
     def encode(self, queries: Sequence[str], texts: Sequence[str]) -> EncodedUnit:
         """What `score_encoded` takes of N >= 1 pairs: the part of `score` that needs no network."""
-        distinct, index = _distinct(queries, texts)
-        read = [query for query, _ in distinct], [text for _, text in distinct]
-        encoded = [member.pairs.encode(*read) for member in self.members]
-        return EncodedUnit(index, tuple(pairs.rows for pairs in encoded), max(pairs.n_cut for pairs in encoded))
+        distinct, index = distinct_pairs(queries, texts)
+        return self._encoded(distinct, index)
 
     def score_encoded(self, encoded: EncodedUnit, progress: Progress | None = None) -> NDArray[np.float32]:
         """`score` of pairs that `encode` has read; they are held in memory at once."""
@@ -106,12 +104,17 @@ class Teacher:
             progress.advance(encoded.index.size - len(encoded.rows[0]))
         return probs[encoded.index]
 
+    def _encoded(self, pairs: Sequence[tuple[str, str]], index: NDArray[np.int64]) -> EncodedUnit:
+        queries, texts = [query for query, _ in pairs], [text for _, text in pairs]
+        encoded = [member.pairs.encode(queries, texts) for member in self.members]
+        return EncodedUnit(index, tuple(found.rows for found in encoded), max(found.n_cut for found in encoded))
+
     def _blocks(self, pairs: list[tuple[str, str]]) -> Iterator[EncodedUnit]:
         """One block after the other; the next one is encoded while the caller works on this one."""
 
         def encode(start: int) -> EncodedUnit:
             block = pairs[start : start + _BLOCK_PAIRS]
-            return self.encode([query for query, _ in block], [text for _, text in block])
+            return self._encoded(block, np.arange(len(block)))
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(encode, 0)
@@ -122,7 +125,7 @@ class Teacher:
                 yield block
 
 
-def _distinct(queries: Sequence[str], texts: Sequence[str]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
+def distinct_pairs(queries: Sequence[str], texts: Sequence[str]) -> tuple[list[tuple[str, str]], NDArray[np.int64]]:
     """The distinct pairs in order of appearance, and which of them each pair is, (N,) int64."""
     pairs = list(zip(queries, texts, strict=True))
     place: dict[tuple[str, str], int] = {}

@@ -4,6 +4,7 @@ config.json, model.safetensors     the whole network in float32, a Hugging Face 
                                    where it was tuned with them, are merged in
 adapter/                           the adapters and the head alone, as peft writes them
 tokenizer.json, tokenizer_config.json
+token_vectors.npy                  the word vectors on their principal axes, which a student begins with
 teacher.json                       template, token budgets, calibration, arithmetic, and a probe batch with its logits
 onnx/                              the network for the ONNX engines, made when first asked for, with the hash of what it
                                    was made of
@@ -30,8 +31,8 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from pertinent.errors import ConfigError, ModelError
-from pertinent.features.encoder import STATIC_FILES
-from pertinent.files import atomic_path, read_json, sha256_of_file, sha256_of_json, write_json
+from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS
+from pertinent.files import atomic_path, link_or_copy, read_json, sha256_of_file, sha256_of_json, write_json
 from pertinent.teacher.adapters import merged
 from pertinent.teacher.calibration import Calibration
 from pertinent.teacher.cross_encoder import CrossEncoder
@@ -39,6 +40,7 @@ from pertinent.teacher.engines import EngineName, LogitsEngine, OnnxEngine, Torc
 from pertinent.teacher.model import Member, Teacher, score_rows
 from pertinent.teacher.pairs import PairEncoder, load_tokenizer
 from pertinent.teacher.precision import scoring_tokens, wants_bfloat16
+from pertinent.teacher.vocabulary import static_vectors
 
 FORMAT = 2
 SETTINGS = "teacher.json"
@@ -87,6 +89,7 @@ def save_teacher(trained: Trained, folder: Path, card: str) -> CrossEncoder:
     shutil.copyfile(trained.tokenizer_file, folder / "tokenizer.json")
     write_json(folder / "tokenizer_config.json", _tokenizer_config(trained))
     (folder / "README.md").write_text(card, encoding="utf-8")
+    np.save(folder / TOKEN_VECTORS, static_vectors(plain.encoder), allow_pickle=False)
     probe_logits = _probe_logits(TorchEngine(plain, bfloat16=False), trained.pairs, trained.pad_id)
     settings = {
         "format": FORMAT,
@@ -116,23 +119,24 @@ def recalibrate(folder: Path, calibration: Calibration, card: str) -> None:
 def combine_teachers(teachers: Sequence[Path], out: Path) -> str:
     """Make one teacher of several trained apart, of whatever backbones, in ``out``; returns its teacher_id.
 
-    Its probabilities are the mean of theirs. Each is opened and checked first, and copied. Raises ModelError when one cannot
-    be opened, is an ensemble itself or is on another scale, ConfigError when ``out`` exists or fewer than two are given.
+    Its probabilities are the mean of theirs. Their files are linked, or copied to another file system, and opened there.
+    Raises ModelError when one cannot be opened, is an ensemble itself or is on another scale, ConfigError when ``out`` is
+    there and not empty, or fewer than two are given.
     """
     if len(teachers) < 2:
         raise ConfigError(f"teacher combine: expected two teachers or more, found {len(teachers)}")
-    if out.exists():
-        raise ConfigError(f"{out}: expected a folder that does not exist yet, found one")
+    if out.exists() and next(out.iterdir(), None) is not None:
+        raise ConfigError(f"{out}: expected a folder that is empty or not there yet, found one with files")
     for folder in teachers:
         if "members" in _settings(folder):
             raise ModelError(f"{folder}: expected a teacher of one model, found an ensemble; name its members")
+        if not (folder / TOKEN_VECTORS).is_file():
+            raise ModelError(f"{folder}: expected a teacher folder with {TOKEN_VECTORS}, found none")
     with atomic_path(out) as temporary:
         names = [f"member-{k}" for k in range(len(teachers))]
         for name, folder in zip(names, teachers, strict=True):
-            shutil.copytree(folder, temporary / name, ignore=shutil.ignore_patterns("onnx", "manifest.json"))
-        for shared in STATIC_FILES:
-            if (teachers[0] / shared).is_file():
-                shutil.copyfile(teachers[0] / shared, temporary / shared)
+            ignored = shutil.ignore_patterns("onnx", "manifest.json")
+            shutil.copytree(folder, temporary / name, ignore=ignored, copy_function=link_or_copy)
         save_ensemble(names, temporary)
         origins = [f"- {name}: {_settings(folder)['backbone']}" for name, folder in zip(names, teachers, strict=True)]
         card = [
@@ -147,8 +151,13 @@ def combine_teachers(teachers: Sequence[Path], out: Path) -> str:
 
 
 def save_ensemble(members: list[str], folder: Path) -> None:
-    """Make ``folder``, which holds the teacher folders named, one teacher whose probabilities are their mean."""
+    """Make ``folder``, which holds the teacher folders named, one teacher whose probabilities are their mean.
+
+    What a student begins with is the first one's: its tokenizer and its token vectors.
+    """
     settings = {name: read_json(folder / name / SETTINGS) for name in members}
+    for shared in STATIC_FILES:
+        shutil.copyfile(folder / members[0] / shared, folder / shared)
     backbones = list(dict.fromkeys(str(settings[name]["backbone"]) for name in members))
     write_json(folder / SETTINGS, {"format": FORMAT, "members": members, "backbone": "; ".join(backbones)})
 

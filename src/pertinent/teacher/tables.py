@@ -11,10 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pertinent.errors import DataError
-from pertinent.files import atomic_path, read_json, read_parquet, sha256_of_json, write_json, write_parquet
+from pertinent.evaluation.classification import expected_gain
+from pertinent.files import atomic_path, read_json, read_parquet, reason_of, sha256_of_json, write_json, write_parquet
 from pertinent.progress import progress, say
 from pertinent.teacher.engines import EngineName
-from pertinent.teacher.model import Teacher
+from pertinent.teacher.model import Teacher, distinct_pairs
 from pertinent.teacher.saving import load_teacher
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import Scale
@@ -30,33 +31,31 @@ def score_table(
     A run that was killed is continued from its last block, which is kept in a hidden folder beside ``out``.
 
     pairs: Parquet with query and text, or query and item_id; with item_id, ``text`` is the text stage's folder (or the
-    run folder), and a training pair (column split, where there is one) reads what is fair to it. expected_gain is the sum of p_k (2^k - 1), k the stored grade: what to rank by. Raises DataError where
-    a column is missing, a value is null or an item has no text.
+    run folder), and a training pair (column split, where there is one) reads what is fair to it. expected_gain is the sum
+    of p_k (2^k - 1), k the stored grade: what to rank by. Raises DataError where a column is missing, a value is null, an
+    item has no text or ``out`` cannot be written.
     """
     frame = read_parquet(pairs)
     queries, texts = _texts_of(frame, pairs, text)
     if not queries:
         raise DataError(f"{pairs}: expected pairs to score, found none")
     model = load_teacher(teacher, engine=engine)
-    distinct = list(dict.fromkeys(zip(queries, texts, strict=True)))
+    distinct, index = distinct_pairs(queries, texts)
     work = out.with_name(f".{out.name}.partial")
     try:
         found, n_cut = _score_blocks(model, distinct, work, {"teacher": model.teacher_id, "engine": engine})
+        write_parquet(out, _with_scores(frame, found[index]))
     except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
-    row_of = {pair: row for row, pair in enumerate(distinct)}
-    probs = found[[row_of[pair] for pair in zip(queries, texts, strict=True)]]
-    gains = np.exp2(np.arange(model.n_grades)) - 1.0
-    names = Scale.of_size(model.n_grades).probability_columns
-    columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
-    scored = frame.with_columns(*columns, pl.Series("expected_gain", probs.astype(np.float64) @ gains))
-    try:
-        write_parquet(out, scored)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written: {error.strerror or error}") from None
+        raise DataError(f"{out}: cannot be written: {reason_of(error)}") from None
     shutil.rmtree(work, ignore_errors=True)
     counts = {"pairs": len(queries), "distinct_pairs": len(distinct), "pairs_cut": n_cut}
     return {"scores": str(out), **counts, "teacher": model.teacher_id}
+
+
+def _with_scores(frame: pl.DataFrame, probs: NDArray[np.float32]) -> pl.DataFrame:
+    names = Scale.of_size(probs.shape[1]).probability_columns
+    columns = [pl.Series(name, probs[:, k]) for k, name in enumerate(names)]
+    return frame.with_columns(*columns, pl.Series("expected_gain", expected_gain(probs)))
 
 
 def _score_blocks(
@@ -93,8 +92,9 @@ def _texts_of(frame: pl.DataFrame, pairs: Path, text: Path | None) -> tuple[list
             f"{', '.join(frame.columns)}"
         )
     for column in ("query", wanted):
-        if (row := frame[column].is_null().arg_max()) is not None and frame[column][row] is None:
-            raise DataError(f"{pairs}: expected a {column} in every row, found none in row {row + 1}")
+        empty = frame[column].is_null().arg_true()
+        if empty.len():
+            raise DataError(f"{pairs}: expected a {column} in every row, found none in row {empty[0] + 1}")
     queries = frame["query"].cast(pl.String).to_list()
     if text is None:
         return queries, frame["text"].cast(pl.String).to_list()

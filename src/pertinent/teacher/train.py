@@ -19,7 +19,6 @@ from transformers import PreTrainedConfig
 from pertinent.data.build import load_dataset
 from pertinent.errors import ConfigError, ModelError
 from pertinent.evaluation.classification import log_loss, mean_auroc
-from pertinent.features.encoder import STATIC_FILES, TOKEN_VECTORS
 from pertinent.files import read_json, write_json
 from pertinent.progress import progress, say
 from pertinent.teacher.adapters import with_adapters
@@ -38,7 +37,7 @@ from pertinent.teacher.rows import TrainingRows, dev_judgments, training_judgmen
 from pertinent.teacher.saving import Trained, load_teacher, recalibrate, save_ensemble, save_teacher
 from pertinent.teacher.trackers import require_trackers
 from pertinent.teacher.trainer import HISTORY, train_network
-from pertinent.teacher.vocabulary import CompactVocabulary, position_padding, static_vectors
+from pertinent.teacher.vocabulary import CompactVocabulary, position_padding
 from pertinent.text.item_texts import ItemTexts
 from pertinent.types import StageResult
 
@@ -55,7 +54,7 @@ def train_teacher(
     configuration in out/checkpoints are continued, and removed at the end. With ``config.members`` above 1, each
     member is trained in out/member-K with seed + K, and a finished one found there is kept; the counts are then those
     of `ensemble.describe_ensemble`.
-    Also writes token_vectors.npy (see vocabulary.static_vectors) and, in each member's folder, history.json:
+    Also writes, in each member's folder, history.json:
     [{"step", "epoch", "loss", "dev_loss", "dev_auroc"}]. Raises ModelError where the loss is not a number: with the rows of
     the batch, what to change, and the path of the last good checkpoint, which is kept beside ``out``.
     """
@@ -73,8 +72,6 @@ def train_teacher(
             members.append(_train_member(config, data, text, out / name, backbone, seed + k, rows_seed=seed))
     if not PartialState().is_main_process:
         return StageResult({})
-    for shared in STATIC_FILES:
-        shutil.copyfile(out / names[0] / shared, out / shared)
     save_ensemble(names, out)
     seeds = [seed + k for k in range(config.members)]
     return StageResult(describe_ensemble(out, config, data, text, dict(zip(seeds, members, strict=True))))
@@ -205,7 +202,6 @@ def _train_member(
         template=config.template if made.architecture == "decoder" else None,
     )
     saved = save_teacher(trained, out, card())
-    np.save(out / TOKEN_VECTORS, static_vectors(saved.encoder), allow_pickle=False)
     sizes = {
         "n_parameters": sum(p.numel() for p in saved.parameters()),
         "n_trained_parameters": sum(p.numel() for p in (made.adapters or saved).parameters() if p.requires_grad),

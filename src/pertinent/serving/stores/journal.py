@@ -45,7 +45,8 @@ class JournalStore:
         self.address = str(folder)
         self._scorer, self._row_of = scorer, scorer.row_of
         self._file, self._lock_file = folder / f"{name}.journal", folder / f"{name}.lock"
-        self._lock = threading.RLock()
+        # A writer may wait for the disk or another process. The scoring waits for the second lock alone.
+        self._writing, self._lock = threading.Lock(), threading.Lock()
         self._index: dict[str, tuple[int, int] | None] = {}  # ID -> where its record lies; None: deleted
         self._fd, self._read_to, self._overtaken, self._damage = -1, 0, 0, ""
         self._closer: Callable[[], object] = lambda: None  # of the open file, once
@@ -55,27 +56,27 @@ class JournalStore:
                 if not self._file.exists():
                     with atomic_path(self._file) as temporary:
                         temporary.write_bytes(_MAGIC)
-                self._follow()
+                self._catch_up()
         except OSError as error:
             raise ConfigError(f"--store {folder}: cannot be written: {reason_of(error)}") from None
 
     def find(self, item_ids: Sequence[str]) -> Found:
         """The journal's item where it has changed, else the bundle's."""
         rows = self._row_of.find(item_ids)
+        records: dict[int, bytes] = {}
         with self._lock:
+            trouble = ""
             try:
                 self._follow()
+            except OSError as error:  # what was read before is served on
+                trouble = f"{self._file}: {reason_of(error)}"
+            changed = {place: self._index[item] for place, item in enumerate(item_ids) if item in self._index}
+            rows[list(changed)] = -1
+            try:
+                records = {place: self._record(where) for place, where in changed.items() if where is not None}
             except OSError as error:
-                return Found(rows, trouble=f"{self._file}: {reason_of(error)}")
-            if not self._index:
-                return Found(rows, trouble=self._damage)
-            records = {}
-            for place, item in enumerate(item_ids):
-                if item in self._index:
-                    rows[place] = -1
-                    if (where := self._index[item]) is not None:
-                        records[place] = os.pread(self._fd, where[1], where[0])
-        return Found(rows, records, self._damage)
+                trouble = f"{self._file}: {reason_of(error)}"
+            return Found(rows, records, trouble or self._damage)
 
     def digests(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Of the journal's items, and of the bundle's where they have not changed."""
@@ -87,13 +88,14 @@ class JournalStore:
         return [digests.get(place) for place in range(len(item_ids))]
 
     def put(self, records: Mapping[str, bytes]) -> None:
-        """Append the items, all or none."""
+        """Append the items."""
         self._append([_entry(_PUT, item, record) for item, record in records.items()])
 
     def delete(self, item_ids: Sequence[str]) -> int:
         """Append deletions of those that are there."""
-        with self._lock, self._told():
-            self._follow()
+        with self._told():
+            self._catch_up()
+        with self._lock:
             there = [item for item in dict.fromkeys(item_ids) if self._has(item)]
         self._append([_entry(_DELETE, item, b"") for item in there])
         return len(there)
@@ -118,8 +120,8 @@ class JournalStore:
         data = b"".join(entries)
         if not data:
             return
-        with self._lock, self._told(), self._alone():
-            self._follow()
+        with self._writing, self._told(), self._alone():
+            self._catch_up()
             if self._damage:
                 raise StoreError(self._damage)
             fd = os.open(self._file, os.O_RDWR)
@@ -130,25 +132,35 @@ class JournalStore:
                     _write_at(fd, data, self._read_to)
                     os.fsync(fd)
                 except OSError:
+                    # Whole entries stay: other processes may have read them, and what they read may not be taken back.
+                    self._catch_up()
                     os.ftruncate(fd, self._read_to)
                     raise
             finally:
                 os.close(fd)
-            self._follow()
+            self._catch_up()
             if self._overtaken > COMPACT_BYTES and 2 * self._overtaken > self._read_to:
                 self._compact()
 
     def _compact(self) -> None:
+        """Rewrite the file. No process appends meanwhile, so what was read of it stays as it is."""
         with atomic_path(self._file) as temporary, temporary.open("wb") as stream:
             stream.write(_MAGIC)
             for item, where in self._index.items():
                 if where is not None:
-                    stream.write(_entry(_PUT, item, os.pread(self._fd, where[1], where[0])))
+                    stream.write(_entry(_PUT, item, self._record(where)))
                 elif item in self._row_of:
                     stream.write(_entry(_DELETE, item, b""))
             stream.flush()
             os.fsync(stream.fileno())
-        self._follow()
+        self._catch_up()
+
+    def _record(self, where: tuple[int, int]) -> bytes:
+        return os.pread(self._fd, where[1], where[0])
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            self._follow()
 
     def _follow(self) -> None:
         """Take in what was appended since, or the whole file where it was rewritten."""
@@ -159,18 +171,19 @@ class JournalStore:
             self._take_in()
 
     def _reopen(self) -> None:
-        self.close()
-        self._fd = os.open(self._file, os.O_RDONLY)
+        fd = os.open(self._file, os.O_RDONLY)
+        self._closer()
+        self._fd = fd
         self._closer = weakref.finalize(self, os.close, self._fd)
         self._index, self._read_to, self._overtaken, self._damage = {}, len(_MAGIC), 0, ""
         if os.pread(self._fd, len(_MAGIC), 0) != _MAGIC:
             self._damage = f"{self._file}: expected a journal of this version, found something else"
 
     def _take_in(self) -> None:
-        size = os.fstat(self._fd).st_size
-        held, start = b"", self._read_to
-        while self._read_to < size:
+        held, start, whole = b"", self._read_to, True
+        while whole:
             chunk = os.pread(self._fd, _CHUNK, start + len(held))
+            whole = len(chunk) == _CHUNK  # else the last entry may still be being written, or was cut off
             held += chunk
             at = 0
             while (end := _end_of(held, at)) is not None:
@@ -180,8 +193,6 @@ class JournalStore:
                 at = end
                 self._read_to = start + end
             held, start = held[at:], start + at
-            if not chunk:
-                return  # the last entry is still being written, or was cut off
 
     def _take(self, held: bytes, at: int, end: int, start: int) -> bool:
         _, crc, operation, n_id = _HEAD.unpack_from(held, at)

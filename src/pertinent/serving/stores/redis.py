@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -157,7 +156,5 @@ def _client(url: str, shown: str, connect_s: float, read_s: float) -> Any:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url.partition("?")[0]
-    return f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    return f"{scheme}://***@{rest.rpartition('@')[2]}" if "@" in rest else f"{scheme}://{rest}"

@@ -97,7 +97,7 @@ def open_store(settings: Settings, scorer: Scorer) -> ItemStore:
         return RedisStore.of(settings, encoding)
     from pertinent.serving.stores.journal import JournalStore
 
-    return JournalStore(Path(settings.store.removeprefix("file://")), encoding, scorer)
+    return JournalStore(Path(settings.store), encoding, scorer)
 
 
 def check_store(settings: Settings) -> None:
@@ -109,7 +109,7 @@ def check_store(settings: Settings) -> None:
 
         RedisStore.of(settings, "").close()
         return
-    folder = Path(settings.store.removeprefix("file://"))
+    folder = Path(settings.store)
     if ":" in settings.store.partition("/")[0]:
         raise ConfigError(f"--store {settings.store}: expected redis://HOST:PORT/DB or a folder, found another address")
     try:
