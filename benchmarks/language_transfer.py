@@ -36,7 +36,7 @@ from common import (
 from homedepot import manifest_of
 from pertinent.bundle.scorer import open_bundle
 from pertinent.config import parse_config
-from pertinent.data.build import load_dataset
+from pertinent.data.build import load_dataset, load_scale
 from pertinent.evaluation import evaluate
 from pertinent.evaluation.intervals import intervals_of, percentile_interval
 from pertinent.evaluation.pooled import PooledAuroc
@@ -146,7 +146,7 @@ class Bench:
         if system == "teacher":
             return expected_grade(self._by_teacher(pairs))
         distinct = pairs.select("query", "item_id").unique(maintain_order=True)
-        names = load_dataset(self._data).scale.probability_columns
+        names = load_scale(self._data).probability_columns
         scored = open_bundle(self._student()).score_pairs(distinct).select(names)
         scored = distinct.with_columns(pl.Series("score", expected_grade(scored.to_numpy())))
         return pairs.join(scored, on=["query", "item_id"], how="left", maintain_order="left")["score"].to_numpy()

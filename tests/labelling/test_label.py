@@ -68,6 +68,19 @@ def test_a_lost_shard_is_labelled_again_and_the_others_are_kept(
     assert len(kept) == len(before) - 1
 
 
+def test_what_a_power_cut_damaged_is_labelled_again_and_what_a_kill_left_is_removed(
+    stages: dict[str, Path], teacher: Path, tmp_path: Path
+) -> None:
+    whole = labelled(stages, teacher, tmp_path)
+    before = shards_of(tmp_path)
+    (tmp_path / "shard-00001.parquet").write_bytes(b"")
+    (tmp_path / ".shard-00002.parquet.7.partial").write_bytes(b"PAR1")
+    assert labelled(stages, teacher, tmp_path).counts == whole.counts
+    after = shards_of(tmp_path)
+    assert all(after[name].equals(before[name]) for name in before)
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_an_interrupted_run_is_continued_after_its_last_whole_shard(
     stages: dict[str, Path], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

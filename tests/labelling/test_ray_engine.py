@@ -193,21 +193,23 @@ class Ref:
 
 
 class FakeActor:
-    """A worker that labels rows by 0.5, or, if ``doomed``, opens and dies over its first piece."""
+    """A worker that labels rows by 0.5, or one that dies as it opens, or over its first piece."""
 
-    def __init__(self, doomed: bool) -> None:
-        self.doomed = doomed
+    def __init__(self, dies: str = "") -> None:
+        self.dies = dies
         self.open = self.label = self
 
     def remote(self, *arguments: Any) -> Ref:
         if not arguments:
-            return Ref(0 if self.doomed else 2, lambda: None)
-        return Ref(1 if self.doomed else 3, partial(self._labelled, len(arguments[0])))
+            return Ref(0 if self.dies else 2, partial(self._done, "open", None))
+        n = len(arguments[0])
+        labels = np.full((n, 2), 0.5, dtype=np.float32), [None] * n
+        return Ref(1 if self.dies else 3, partial(self._done, "label", labels))
 
-    def _labelled(self, n: int) -> tuple[Any, list[None]]:
-        if self.doomed:
+    def _done(self, what: str, result: Any) -> Any:
+        if self.dies == what:
             raise FakeRay.exceptions.RayError("the node is gone")
-        return np.full((n, 2), 0.5, dtype=np.float32), [None] * n
+        return result
 
 
 class FakeRay:
@@ -233,11 +235,13 @@ class FakeRay:
         pass
 
 
-def run_faked(monkeypatch: pytest.MonkeyPatch, out: Path, n_rows: int, n_workers: int, n_doomed: float) -> pl.DataFrame:
+def run_faked(
+    monkeypatch: pytest.MonkeyPatch, out: Path, n_rows: int, n_workers: int, dies: str, n_doomed: float
+) -> pl.DataFrame:
     started: list[FakeActor] = []
 
     def start(open_labeller: Any) -> FakeActor:
-        started.append(FakeActor(doomed=len(started) < n_doomed))
+        started.append(FakeActor(dies if len(started) < n_doomed else ""))
         return started[-1]
 
     fake = nullcontext(Cluster(FakeRay, n_workers, start))
@@ -245,12 +249,18 @@ def run_faked(monkeypatch: pytest.MonkeyPatch, out: Path, n_rows: int, n_workers
     return run(range(n_rows), out, RayEngine(_no_teacher, WORKERS), max_failed=1.0)
 
 
-def test_a_node_may_take_many_workers_with_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = run_faked(monkeypatch, tmp_path, n_rows=8 * 200, n_workers=60, n_doomed=60)
+@pytest.mark.parametrize("dies", ["open", "label"])
+def test_a_node_may_take_many_workers_with_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    failed = run_faked(monkeypatch, tmp_path, n_rows=8 * 200, n_workers=60, dies=dies, n_doomed=60)
     assert failed.height == 0
     assert pl.read_parquet(tmp_path / "shard-*.parquet").height == 8 * 200
 
 
-def test_workers_that_open_and_always_die_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="workers that live, found 101 die one after the other: RayError: the node"):
-        run_faked(monkeypatch, tmp_path, n_rows=8 * 20, n_workers=2, n_doomed=float("inf"))
+@pytest.mark.parametrize(
+    ("dies", "told"), [("open", "start, found 6 fail in turn"), ("label", "live, found 101 die one after the other")]
+)
+def test_workers_that_always_die_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str, told: str) -> None:
+    with pytest.raises(ModelError, match=f"{told}: RayError: the node is gone"):
+        run_faked(monkeypatch, tmp_path, n_rows=8 * 20, n_workers=2, dies=dies, n_doomed=float("inf"))

@@ -203,6 +203,12 @@ def test_labels_without_judgments_or_manifest_have_marked_gaps(run: Path) -> Non
 def test_what_is_no_folder_of_labels_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"labels: expected label shards \(shard-\*.parquet\), found none"):
         write_label_report(tmp_path / "nowhere")
+    write_json(run / "data" / "dataset.json", {"name": "tiny", "generated": True})
+    with pytest.raises(
+        DataError, match=r"dataset.json: not written by this version of the data stage: KeyError\('scale'"
+    ):
+        write_label_report(run)
+    write_json(run / "data" / "dataset.json", {"name": "tiny", "scale": {"guidelines": ["bad", "fair", "good"]}})
     (run / "data" / "judgments.parquet").unlink()
     with pytest.raises(DataError, match=r"judgments.parquet: no such file"):
         write_label_report(run)

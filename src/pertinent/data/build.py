@@ -70,7 +70,7 @@ def load_dataset(folder: Path) -> Dataset:
             items=read_parquet(folder / "items.parquet"),
             judgments=read_parquet(folder / "judgments.parquet"),
             log=pl.scan_parquet(log) if log.exists() else None,
-            scale=Scale(tuple(about["scale"]["guidelines"])),
+            scale=_scale_of(about),
             attributes=tuple(about["attributes"]),
             languages=tuple(about["languages"]),
             generated=about["generated"],
@@ -79,14 +79,28 @@ def load_dataset(folder: Path) -> Dataset:
             split_rule=_rule_of(about),
         )
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder / 'dataset.json'}: not written by this version of the data stage: {error!r}"
-        ) from None
+        raise _of_another_version(folder, error) from None
+
+
+def load_scale(folder: Path) -> Scale:
+    """The scale of a canonical dataset folder, without the rest. Raises DataError."""
+    try:
+        return _scale_of(read_json(folder / "dataset.json"))
+    except (KeyError, TypeError) as error:
+        raise _of_another_version(folder, error) from None
 
 
 def load_split_rule(folder: Path) -> SplitRule | None:
     """The split rule of a canonical dataset folder, without the rest; None where it was not yet written down."""
     return _rule_of(read_json(folder / "dataset.json"))
+
+
+def _scale_of(about: dict[str, Any]) -> Scale:
+    return Scale(tuple(about["scale"]["guidelines"]))
+
+
+def _of_another_version(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder / 'dataset.json'}: not written by this version of the data stage: {error!r}")
 
 
 def _rule_of(about: dict[str, Any]) -> SplitRule | None:

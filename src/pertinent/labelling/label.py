@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pertinent.data.build import load_dataset
+from pertinent.data.build import load_scale
 from pertinent.errors import ConfigError, DataError
 from pertinent.features.encoder import STATIC_FILES
 from pertinent.files import read_parquet
@@ -41,7 +41,7 @@ def label_pairs(config: LabelsConfig, data: Path, text: Path, teacher: Path, out
     """
     if config.judge is not None and config.engine != "local":
         raise ConfigError(f"labels.engine: expected local beside labels.judge, found {config.engine}")
-    scale = load_dataset(data).scale
+    scale = load_scale(data)
     names = scale.probability_columns
     judge = None if config.judge is None else Judge(config.judge, scale, out, seed=seed)
     teacher_id = _id_of(teacher) if judge is None else judge.teacher_id

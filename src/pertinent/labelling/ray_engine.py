@@ -39,8 +39,10 @@ from pertinent.labelling.engine import (
 from pertinent.progress import Progress, say
 
 _IN_FLIGHT = 2  # pieces of a worker: one is read while the other is in the network
-_MOST_STARTS = 3  # of workers that fail one after the other
-_MOST_LOSSES = 50  # of each worker, one after the other, without any piece done; a node takes all of its own at once
+_MOST_STARTS = (
+    3  # that fail one after the other; of each worker where they die, for a node takes all of its own at once
+)
+_MOST_LOSSES = 50  # of each worker, one after the other, without any piece done
 _STORE_BYTES = 512 * 2**20  # of a cluster started here: the units in flight are a few megabytes
 
 
@@ -224,7 +226,7 @@ class _Run:
         if ref != worker.opening:
             raise ModelError(_cause(error))
         self._replaced(worker)
-        self._bad_start(_cause(error))
+        self._bad_start(_cause(error), _MOST_STARTS)
 
     def _lost(self, worker: _Handle, error: Exception) -> Iterator[Labelled]:
         reason = _cause(error)
@@ -236,7 +238,7 @@ class _Run:
         pieces = list(worker.pieces.values())
         self._replaced(worker)
         if worker.opening is not None:
-            self._bad_start(reason)
+            self._bad_start(reason, _MOST_STARTS * len(self.workers))
         elif pieces:
             say(f"labels: a worker died ({type(error).__name__}); its {len(pieces)} units are tried again elsewhere")
         for piece in pieces:
@@ -254,9 +256,9 @@ class _Run:
             self.cluster.ray.kill(worker.actor)
         self.workers[self.workers.index(worker)] = self._started()
 
-    def _bad_start(self, reason: str) -> None:
+    def _bad_start(self, reason: str, most: int) -> None:
         self.n_bad_starts += 1
-        if self.n_bad_starts >= _MOST_STARTS:
+        if self.n_bad_starts >= most:
             raise ModelError(f"ray: expected workers to start, found {self.n_bad_starts} fail in turn: {reason}")
 
 

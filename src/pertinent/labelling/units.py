@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pertinent.data.units import is_whole, unit_files
 from pertinent.files import read_parquet
 from pertinent.labelling.engine import Budget, LabelEngine, Labelled, Units
 from pertinent.labelling.plan import Plan, write_whole
@@ -37,8 +38,10 @@ def label_units(
     labelled. Raises ModelError as soon as more than max_failed of the pairs have failed, DataError where a shard cannot
     be written; what is written stays for the next start.
     """
-    files = [out / f"shard-{number:05d}.parquet" for number in range(plan.n_units)]
-    left = [number for number, file in enumerate(files) if not file.exists()]
+    files = unit_files(out, plan.n_units, "shard")
+    left = [number for number, file in enumerate(files) if not is_whole(file, None, "labels")]
+    for number in left:
+        files[number].unlink(missing_ok=True)  # a damaged one, whose failed rows will be found again
     done = plan.n_pairs - sum(min(plan.unit_pairs, plan.n_pairs - number * plan.unit_pairs) for number in left)
     if done:
         say(f"labels: {done:,} pairs are labelled already")

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from pertinent.data.build import load_dataset
+from pertinent.data.build import load_dataset, load_scale
 from pertinent.errors import ConfigError, PertinentError
 from pertinent.evaluation import evaluate, training_prior, with_baselines
 from pertinent.evaluation.comparison import Settings, differences, with_adjusted
@@ -53,7 +53,7 @@ def compare_teachers(configs: Sequence[RunConfig], out: Path) -> dict[str, Any]:
     if first.name != names[0]:
         say(f"compare: {names[0]} could not be trained, so the differences are from {first.name}")
     scores = _scores(trained, out)
-    scale = load_dataset(first.folder / "data").scale
+    scale = load_scale(first.folder / "data")
     systems = [*_BASELINES, *seconds]
     settings = Settings(first.evaluation.intervals, first.evaluation.resamples, seed=first.seed)
     document = evaluate(

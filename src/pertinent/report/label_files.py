@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from pertinent.data.build import load_scale
 from pertinent.errors import DataError
 from pertinent.files import read_json, read_parquet
 from pertinent.report.run_files import mapping
@@ -75,7 +76,7 @@ def read_labels(target: Path, data: Path | None = None) -> LabelFiles:
         raise DataError(f"{folder}: expected label shards (shard-*.parquet), found none")
     data = data or folder.parent / "data"
     dataset = mapping(read_json(data / "dataset.json"))
-    scale = Scale(tuple(mapping(dataset.get("scale")).get("guidelines") or Scale().guidelines))
+    scale = load_scale(data)
     labels = _scanned(shards, scale)
     sample = folder.parent / "sample" / "pairs.parquet"
     groups = {"all": _groups(labels, pl.lit("all labels"), scale)}
