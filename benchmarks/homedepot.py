@@ -19,7 +19,8 @@ from common import ROOT
 from pertinent.config import parse_config
 from pertinent.data.build import Dataset, load_dataset
 from pertinent.evaluation import evaluate, training_prior, with_baselines
-from pertinent.features.lexical import FEATURE_NAMES, FIELDS, CorpusStatistics, LexicalItems, lexical_features
+from pertinent.features.corpus import FIELDS, CorpusStatistics, LexicalItems
+from pertinent.features.lexical import FEATURE_NAMES, lexical_features
 from pertinent.features.terms import terms_of
 from pertinent.files import cache_folder
 from pertinent.pipeline import RunConfig, load_run_config, run_pipeline

@@ -24,7 +24,8 @@ from common import (
 )
 from homedepot import HomeDepot
 from pertinent.errors import DataError
-from pertinent.features.lexical import FIELDS, bm25_scores
+from pertinent.features.corpus import FIELDS
+from pertinent.features.lexical import bm25_scores
 from pertinent.files import atomic_path, cache_folder
 from pertinent.teacher.backbones import load_backbone, resolve_backbone
 from pertinent.teacher.embed import cosine_scores

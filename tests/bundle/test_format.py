@@ -20,7 +20,8 @@ from pertinent.bundle.format import (
 from pertinent.bundle.store import ItemStore
 from pertinent.bundle.verify import verify_bundle
 from pertinent.errors import ModelError, PertinentError
-from pertinent.features.lexical import FEATURE_NAMES, FIELDS
+from pertinent.features.corpus import FIELDS
+from pertinent.features.lexical import FEATURE_NAMES
 from pertinent.features.terms import terms_of
 from pertinent.files import read_json, write_json, write_parquet
 

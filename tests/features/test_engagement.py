@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from pertinent.errors import ConfigError, DataError
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.engagement import item_engagement, passthrough
-from pertinent.features.lexical import CorpusStatistics
 from pertinent.features.side import ItemColumns
 
 IDS = ["a", "b", "c"]

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from pertinent.errors import ConfigError
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.graph import learn_graph
-from pertinent.features.lexical import CorpusStatistics
 
 IDS = ["a", "b", "c", "d", "lonely"]
 STATISTICS = CorpusStatistics.of({"title": [["red", "sofa", "oak", "table", "settee"]], "body": [[]]})

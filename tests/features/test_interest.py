@@ -8,8 +8,8 @@ import pytest
 
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.interest import learn_interest
-from pertinent.features.lexical import CorpusStatistics
 
 IDS = ["s", "t", "u", "none"]
 CATEGORIES = ["sofas", "tables", "sofas", None]

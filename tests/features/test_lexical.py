@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pertinent.features.lexical import (
-    FEATURE_NAMES,
-    FIELDS,
-    K1,
-    MAX_QUERY_TERMS,
-    CorpusStatistics,
-    LexicalItems,
-    bm25_scores,
-    feature_specs,
-    lexical_features,
-)
-from pertinent.features.terms import terms_of
+from pertinent.features.corpus import FIELDS, CorpusStatistics, LexicalItems
+from pertinent.features.lexical import FEATURE_NAMES, K1, bm25_scores, feature_specs, lexical_features
+from pertinent.features.terms import MAX_QUERY_TERMS, terms_of
 
 TITLES = ["Red velvet sofa", "Oak table 24 in", "Velvet red armchair, red", ""]
 BODIES = ["A sofa in red velvet", "Rustic oak", "", "Wool rug"]

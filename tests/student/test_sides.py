@@ -18,7 +18,7 @@ from pertinent.bundle.verify import verify_bundle
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError, ModelError
 from pertinent.features.assemble import all_specs, text_features
-from pertinent.features.lexical import LexicalItems
+from pertinent.features.corpus import LexicalItems
 from pertinent.files import read_json
 from pertinent.student import prepare as preparing
 from pertinent.student.config import FeaturesConfig, StudentConfig

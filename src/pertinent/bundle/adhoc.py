@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pertinent.bundle.scorer import Scorer
+from pertinent.bundle.scorer import Inputs, Scorer
 from pertinent.features.assemble import text_features
-from pertinent.features.lexical import FIELDS, LexicalItems
-
-Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+from pertinent.features.corpus import FIELDS, LexicalItems
 
 
 def text_inputs(scorer: Scorer, query: str, texts: Sequence[str]) -> Inputs:

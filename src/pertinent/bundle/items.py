@@ -18,7 +18,7 @@ from pertinent.data.items import clean_item_table
 from pertinent.data.source import Table
 from pertinent.data.tables import frame_of
 from pertinent.errors import DataError, ModelError
-from pertinent.features.lexical import FIELDS, LexicalItems
+from pertinent.features.corpus import FIELDS, LexicalItems
 from pertinent.features.side import GIVEN, Interest
 from pertinent.text.build import render_items
 from pertinent.text.config import TextConfig

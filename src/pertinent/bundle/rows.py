@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pertinent.features.lexical import FIELDS, LexicalItems
+from pertinent.features.corpus import FIELDS, LexicalItems
 from pertinent.features.ragged import Ragged
 from pertinent.features.side import Side
 from pertinent.files import sha256_of_json

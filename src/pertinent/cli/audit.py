@@ -44,21 +44,16 @@ def audit(
 def _fidelity(
     log: Path, bundle: Path, teacher: Path, text: Path | None, sample: int, seed: int, engine: str
 ) -> dict[str, Any]:
-    from typing import get_args
 
-    from pertinent.errors import ConfigError
+    from pertinent.cli.teacher import engine_named, teacher_folder
     from pertinent.pipeline.run import training_stack
 
     with training_stack():
         from pertinent.pipeline.fidelity import live_fidelity
-        from pertinent.teacher.engines import EngineName
-    engines: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
-    if engine not in engines:
-        raise ConfigError(f"--engine: expected one of {', '.join(engines)}, found {engine}")
     folder = text or bundle
     texts = folder if (folder / "items.parquet").is_file() else folder / "text"
-    model = teacher / "teacher" if (teacher / "teacher" / "teacher.json").is_file() else teacher
-    return live_fidelity(log, bundle, model, texts, sample=sample, seed=seed, engine=engines[engine])
+    named = engine_named(engine)
+    return live_fidelity(log, bundle, teacher_folder(teacher), texts, sample=sample, seed=seed, engine=named)
 
 
 def _show(found: dict[str, Any]) -> None:

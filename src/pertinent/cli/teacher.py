@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pertinent.cli.app import JsonFlag, SetOption, app, emit, wants_json
+
+if TYPE_CHECKING:
+    from pertinent.teacher.engines import EngineName
 
 teacher = typer.Typer(name="teacher", help="Train, score with and compare teachers.", no_args_is_help=True)
 app.add_typer(teacher)
@@ -45,26 +48,18 @@ def score(
     ] = "torch",
 ) -> None:
     """Grade probabilities of pairs: identical pairs once, batches of like length."""
-    from typing import get_args
-
-    from pertinent.errors import ConfigError
     from pertinent.pipeline.run import training_stack
 
     with training_stack():
-        from pertinent.teacher.engines import EngineName
         from pertinent.teacher.tables import score_table
 
-    engines: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
-    if engine not in engines:
-        raise ConfigError(f"--engine: expected one of {', '.join(engines)}, found {engine}")
-    model = _teacher_folder(folder)
     target = out or pairs.with_name(f"{pairs.stem}.teacher.parquet")
-    emit(score_table(model, pairs, target, text=text, engine=engines[engine]))
+    emit(score_table(teacher_folder(folder), pairs, target, text=text, engine=engine_named(engine)))
 
 
 @teacher.command()
 def combine(
-    out: Annotated[Path, typer.Argument(help="folder to write; it must not exist")],
+    out: Annotated[Path, typer.Argument(help="folder to write; empty or not there yet")],
     teachers: Annotated[list[Path], typer.Argument(help="two or more teacher folders, or run folders")],
 ) -> None:
     """Make one teacher of several, whose probabilities are the mean of theirs."""
@@ -73,7 +68,7 @@ def combine(
     with training_stack():
         from pertinent.teacher.saving import combine_teachers
 
-    emit({"teacher": str(out), "teacher_id": combine_teachers([_teacher_folder(folder) for folder in teachers], out)})
+    emit({"teacher": str(out), "teacher_id": combine_teachers([teacher_folder(folder) for folder in teachers], out)})
 
 
 @teacher.command()
@@ -101,5 +96,19 @@ def compare(
         raise ModelError("teacher compare: " + "; ".join(f"{name}: {said}" for name, said in found["failed"].items()))
 
 
-def _teacher_folder(folder: Path) -> Path:
+def engine_named(engine: str) -> EngineName:
+    """The engine of --engine. Raises ConfigError for a name that is none."""
+    from typing import get_args
+
+    from pertinent.errors import ConfigError
+    from pertinent.teacher.engines import EngineName
+
+    known: dict[str, EngineName] = {name: name for name in get_args(EngineName)}
+    if engine not in known:
+        raise ConfigError(f"--engine: expected one of {', '.join(known)}, found {engine}")
+    return known[engine]
+
+
+def teacher_folder(folder: Path) -> Path:
+    """The folder of a teacher: itself, or the one in a run folder."""
     return folder / "teacher" if (folder / "teacher" / "teacher.json").is_file() else folder

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from pertinent.evaluation.classification import most_likely, ratio_of
+from pertinent.evaluation.classification import expected_gain, most_likely, ratio_of
 from pertinent.evaluation.intervals import intervals_of
 from pertinent.evaluation.slices import QUERY_WORDS, slice_columns_of, slice_rows
 from pertinent.evaluation.statistics import Summed
@@ -98,8 +98,8 @@ def _numbers(p: Probs, q: Probs, grades: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _gain(probs: Probs) -> NDArray[np.float64]:
-    gains = np.exp2(np.arange(probs.shape[1])) - 1.0
-    return np.asarray(probs @ gains / gains[-1], dtype=np.float64)
+    top = float(2 ** (probs.shape[1] - 1) - 1)
+    return expected_gain(probs) / top
 
 
 def _intervals(p: Probs, q: Probs, query_ids: pl.Series, resamples: int, seed: int) -> dict[str, list[float] | None]:

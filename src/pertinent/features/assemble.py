@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pertinent.features.corpus import CorpusStatistics, LexicalItems
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.lexical import CorpusStatistics, LexicalItems, feature_specs, lexical_features
+from pertinent.features.lexical import feature_specs, lexical_features
 from pertinent.features.side import Side, specs_of
 from pertinent.text.sources import SERVED
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import svds
 
 from pertinent.errors import ConfigError
-from pertinent.features.lexical import CorpusStatistics
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.side import Graph
 from pertinent.features.terms import terms_of
 from pertinent.files import read_parquet

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pertinent.data.splits import cross_folds
 from pertinent.errors import ConfigError
-from pertinent.features.lexical import CorpusStatistics
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.side import Interest
 from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED

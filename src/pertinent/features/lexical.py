@@ -9,18 +9,7 @@ from pertinent.features.corpus import FIELDS, UNKNOWN, WORD_BITS, CorpusStatisti
 from pertinent.features.declare import FeatureSpec, Kind
 from pertinent.features.matching import AskedTerms, Matches
 from pertinent.features.ragged import Ragged
-from pertinent.features.terms import MAX_QUERY_TERMS, is_unit
-
-__all__ = [
-    "FEATURE_NAMES",
-    "FIELDS",
-    "MAX_QUERY_TERMS",
-    "CorpusStatistics",
-    "LexicalItems",
-    "bm25_scores",
-    "feature_specs",
-    "lexical_features",
-]
+from pertinent.features.terms import is_unit
 
 K1, B = 1.2, 0.75  # of BM25; Robertson and Zaragoza 2009, section 3.2
 

@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pertinent.errors import DataError
+from pertinent.features.corpus import CorpusStatistics
 from pertinent.features.declare import FeatureSpec
-from pertinent.features.lexical import CorpusStatistics
 from pertinent.features.terms import query_terms
 from pertinent.text.sources import SERVED
 

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pertinent.bundle import bundle_folder, open_bundle
-from pertinent.bundle.adhoc import Inputs, text_inputs
-from pertinent.bundle.scorer import Scorer
+from pertinent.bundle.adhoc import text_inputs
+from pertinent.bundle.scorer import Inputs, Scorer
 from pertinent.bundle.verify import FEATURE_TOLERANCE, PROBABILITY_TOLERANCE
 from pertinent.errors import DataError
 from pertinent.files import read_parquet

@@ -18,7 +18,8 @@ from pertinent.evaluation.fidelity import with_fidelity
 from pertinent.evaluation.intervals import Method
 from pertinent.evaluation.slices import ITEM_POPULARITY
 from pertinent.evaluation.suspects import suspects, write_suspects
-from pertinent.features.lexical import FIELDS, bm25_scores
+from pertinent.features.corpus import FIELDS
+from pertinent.features.lexical import bm25_scores
 from pertinent.files import write_parquet
 from pertinent.pipeline.agreement import with_agreement
 from pertinent.pipeline.config import EvaluationConfig

@@ -15,7 +15,7 @@ from scipy import stats
 
 from pertinent.bundle import bundle_folder
 from pertinent.errors import DataError, ModelError
-from pertinent.evaluation.classification import most_likely, ratio_of
+from pertinent.evaluation.classification import expected_gain, most_likely, ratio_of
 from pertinent.evaluation.fidelity import kl_nats
 from pertinent.evaluation.intervals import intervals_of
 from pertinent.evaluation.pooled import PooledAuroc
@@ -123,8 +123,7 @@ def fidelity(probs: Probs) -> Mapping[str, Statistic]:
 
 
 def _rank_correlation(probs: Probs, n_queries: int) -> Statistic:
-    gains = np.exp2(np.arange(probs.teacher.shape[1])) - 1.0
-    student, teacher = probs.student @ gains, probs.teacher @ gains
+    student, teacher = expected_gain(probs.student), expected_gain(probs.teacher)
     queries, terms = [], []
     for request in range(int(probs.requests.max()) + 1):
         rows = np.flatnonzero(probs.requests == request)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pertinent.bundle import Scorer
-from pertinent.bundle.adhoc import Inputs, text_inputs
+from pertinent.bundle.adhoc import text_inputs
 from pertinent.bundle.rows import ItemRows, read_records
-from pertinent.bundle.scorer import grades_and_relevance
+from pertinent.bundle.scorer import Inputs, grades_and_relevance
 from pertinent.serving.bundles import Loaded
 from pertinent.serving.settings import Blend
 from pertinent.serving.stores import Found

@@ -17,12 +17,12 @@ from tokenizers import Tokenizer
 from pertinent.data.splits import N_FOLDS, cross_folds
 from pertinent.errors import ConfigError, DataError
 from pertinent.features.assemble import all_specs, pair_features
+from pertinent.features.corpus import FIELDS, CorpusStatistics, LexicalItems
 from pertinent.features.declare import FeatureSpec
 from pertinent.features.encoder import tokenise
 from pertinent.features.engagement import ITEM_RATES, item_engagement, passthrough
 from pertinent.features.graph import learn_graph
 from pertinent.features.interest import learn_interest
-from pertinent.features.lexical import FIELDS, CorpusStatistics, LexicalItems
 from pertinent.features.ragged import Ragged
 from pertinent.features.side import Side
 from pertinent.features.terms import terms_of
